@@ -1,0 +1,240 @@
+"""The catalog: its files, merged with the user's, and how a name is looked up in it."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from emt_plugin.catalog.specs import BUNDLED, ImageSetSpec, ModelSpec, bundled_folder
+
+PAPER_IMAGE_SETS = ("mnist", "cifar10", "cifar100", "miniimagenet")
+UNKNOWN_IMAGE_SET = "unknown"
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+MODEL_KEYS = {"source", "encoder", "aliases", "image_sets", "revision", "trust_remote_code"}
+IMAGE_SET_KEYS = {
+    "source", "config", "split", "image", "label", "prompt", "template", "stems", "names", "label_order", "like",
+    "revision",
+}  # fmt: skip
+Entry = Mapping[str, Any]
+Spec = TypeVar("Spec", ModelSpec, ImageSetSpec)
+
+
+class CatalogError(ValueError):
+    """A name or a catalog file that the user has to correct; the message says how."""
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """All known models, image sets and encoders.
+
+    Attributes:
+        models: catalog entries by name.
+        image_sets: catalog entries by name.
+        towers: shapes of known encoders' towers by encoder name.
+    """
+
+    models: Mapping[str, Entry]
+    image_sets: Mapping[str, Entry]
+    towers: Mapping[str, Entry]
+
+    @classmethod
+    def load(cls, user_file: Path | None = None) -> Catalog:
+        """The packaged catalog, with the entries of ``user_file`` added or put in their place.
+
+        Raises:
+            CatalogError: the file cannot be read, or has a table or key that means nothing.
+        """
+        catalog = cls(_packaged("models"), _packaged("image_sets"), _packaged("encoders"))
+        return catalog._with_user_file(user_file) if user_file else catalog
+
+    def model(self, name: str, encoder: str | None = None, revision: str | None = None) -> ModelSpec:
+        """What ``name`` (a catalog name, an alias, a folder or a hub id) stands for.
+
+        Args:
+            name: as the user wrote it.
+            encoder: an encoder given by the user, which wins over the catalog's.
+            revision: a hub revision given by the user, which wins over the catalog's.
+
+        Raises:
+            CatalogError: the name is none of these.
+        """
+        entry_name = self._entry_name(name)
+        entry = self.models.get(entry_name, {})
+        source = str(entry.get("source") or self._path_or_hub_id(name, "model", [*self.models, *self._aliases()]))
+        named = encoder or entry.get("encoder")
+        return ModelSpec(
+            id=entry_name if entry else short_id(name),
+            source=_located(source),
+            name=entry_name if entry else name,
+            encoder=self.encoder_source(named) if named else None,
+            encoder_from="--emt-encoder" if encoder else "catalog" if named else None,
+            image_sets=tuple(entry.get("image_sets", PAPER_IMAGE_SETS)),
+            revision=revision or entry.get("revision"),
+            trust_remote_code=bool(entry.get("trust_remote_code", False)),
+        )
+
+    def encoder_source(self, name: str) -> str:
+        """The folder or hub id behind an encoder's name.
+
+        Raises:
+            CatalogError: neither a folder, a hub id nor a bundled name.
+        """
+        if name.startswith(BUNDLED) or f"{BUNDLED}{name}" in self.towers:
+            return _located(BUNDLED + name.removeprefix(BUNDLED))
+        return self._path_or_hub_id(name, "encoder", list(self.towers))
+
+    def encoder_of_tower(self, tower: Entry) -> str | None:
+        """The known encoder whose tower has the shape of ``tower`` (a vision config as a mapping)."""
+        for name, shape in self.towers.items():
+            if all(tower.get(key) == value for key, value in shape.items()):
+                return _located(name)
+        return None
+
+    def image_set(self, name: str) -> ImageSetSpec:
+        """What ``name`` (a catalog name, a local file or folder, or a hub id) stands for.
+
+        Raises:
+            CatalogError: the name is none of these.
+        """
+        named = name in self.image_sets and name != UNKNOWN_IMAGE_SET
+        entry = self._image_set_entry(name if named else UNKNOWN_IMAGE_SET)
+        known = [known for known in self.image_sets if known != UNKNOWN_IMAGE_SET]
+        source = _located(str(entry["source"] if named else self._path_or_hub_id(name, "image set", known)))
+        kind = _kind(source)
+        return ImageSetSpec(
+            id=name if named else short_id(Path(name).stem if kind == "parquet" else name),
+            source=source,
+            kind=kind,
+            prompt=entry["prompt"],
+            template=entry["template"],
+            stems=tuple(entry["stems"]),
+            **{key: entry[key] for key in IMAGE_SET_OPTIONS if key in entry},
+        )
+
+    def models_named(self, names: Iterable[str], encoder: str | None, revision: str | None) -> tuple[ModelSpec, ...]:
+        """Specs of all ``names``, with ids that do not clash; a name given twice counts once."""
+        return unique_ids([self.model(name, encoder, revision) for name in dict.fromkeys(names)])
+
+    def image_sets_named(self, names: Iterable[str]) -> tuple[ImageSetSpec, ...]:
+        """Specs of all ``names``, with ids that do not clash; a name given twice counts once."""
+        return unique_ids([self.image_set(name) for name in dict.fromkeys(names)])
+
+    def _aliases(self) -> dict[str, str]:
+        return {alias: name for name, entry in self.models.items() for alias in entry.get("aliases", ())}
+
+    def _entry_name(self, name: str) -> str:
+        """The catalog's name for a name, an alias or a source that the catalog lists."""
+        if name in self.models:
+            return name
+        sources = {str(entry["source"]): known for known, entry in self.models.items()}
+        return self._aliases().get(name) or sources.get(name) or name
+
+    def _image_set_entry(self, name: str) -> dict[str, Any]:
+        entry = dict(self.image_sets[name])
+        parent = entry.pop("like", UNKNOWN_IMAGE_SET)
+        if parent not in self.image_sets:
+            raise CatalogError(f"image set '{name}' is like '{parent}', which the catalog does not have")
+        inherited = {} if name == UNKNOWN_IMAGE_SET else self._image_set_entry(parent)
+        for key in ("source", "config", "split", "image", "label", "revision"):
+            inherited.pop(key, None)
+        return inherited | entry
+
+    def _path_or_hub_id(self, name: str, what: str, known: list[str]) -> str:
+        path = Path(name).expanduser()
+        if path.exists():
+            return str(path)
+        looks_like_a_path = name.startswith((".", "/", "~")) or name.count("/") > 1 or path.suffix == ".parquet"
+        if looks_like_a_path:
+            raise CatalogError(f"no {what} at '{name}': the path does not exist")
+        if HUB_ID.fullmatch(name):
+            return name
+        raise CatalogError(f"unknown {what} '{name}'{_nearest(name, known)}; known: {', '.join(sorted(known))}")
+
+    def _with_user_file(self, path: Path) -> Catalog:
+        try:
+            tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise CatalogError(f"cannot read the catalog file {path}: {error}") from None
+        stray = sorted(set(tables) - {"models", "image_sets"})
+        if stray:
+            raise CatalogError(f"{path}: table [{stray[0]}] means nothing; use [models.<name>] and [image_sets.<name>]")
+        models = {name: _checked(path, "models", name, entry, MODEL_KEYS) for name, entry in tables.get("models", {}).items()}
+        sets = {
+            name: _checked(path, "image_sets", name, entry, IMAGE_SET_KEYS)
+            for name, entry in tables.get("image_sets", {}).items()
+        }
+        return replace(self, models={**self.models, **models}, image_sets={**self.image_sets, **sets})
+
+
+IMAGE_SET_OPTIONS = ("config", "split", "image", "label", "names", "label_order", "revision")
+
+
+def short_id(name: str) -> str:
+    """A model's or image set's id: the last component of its path or hub id, over ``[A-Za-z0-9._-]``."""
+    last = Path(name.rstrip("/")).expanduser().name or Path(name).expanduser().resolve().name
+    if last in {".", ".."}:
+        last = Path(name).resolve().name
+    return re.sub(r"[^A-Za-z0-9._-]", "-", last).lstrip(".") or "unnamed"
+
+
+def unique_ids(specs: list[Spec]) -> tuple[Spec, ...]:
+    """The same specs; ids that clash get ``-`` and six hex digits of the full source."""
+    ids = [spec.id for spec in specs]
+    return tuple(
+        replace(spec, id=f"{spec.id}-{sha256(spec.source.encode()).hexdigest()[:6]}") if ids.count(spec.id) > 1 else spec
+        for spec in specs
+    )
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean '{close[0]}'?)" if close else ""
+
+
+def _located(source: str) -> str:
+    """The folder of a bundled name; any other source as it is."""
+    if not source.startswith(BUNDLED):
+        return source
+    name = source.removeprefix(BUNDLED)
+    folder = bundled_folder()
+    image_set = folder / "image_sets" / name
+    return str(image_set if image_set.is_dir() else folder / "models" / name)
+
+
+def _kind(source: str) -> Literal["hub", "parquet", "saved", "folder"]:
+    path = Path(source)
+    if path.is_file():
+        return "parquet"
+    if not path.is_dir():
+        return "hub"
+    if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
+        return "saved"
+    return "parquet" if any(path.glob("*.parquet")) else "folder"
+
+
+def _checked(path: Path, table: str, name: str, entry: object, keys: set[str]) -> Entry:
+    """A user's entry with its relative paths made relative to the file that names them."""
+    if not isinstance(entry, dict):
+        raise CatalogError(f"{path}: {table}.{name} must be a table")
+    stray = sorted(set(entry) - keys)
+    if stray:
+        raise CatalogError(
+            f"{path}: '{stray[0]}' in [{table}.{name}] means nothing{_nearest(stray[0], keys)}; keys: {', '.join(sorted(keys))}"
+        )
+    if "source" not in entry:
+        raise CatalogError(f"{path}: [{table}.{name}] has no source (a hub id or a path)")
+    located = {key: str(path.parent / value) for key, value in entry.items()
+               if key in {"source", "encoder"} and (path.parent / str(value)).exists()}  # fmt: skip
+    return {**entry, **located}
+
+
+@cache
+def _packaged(name: str) -> Mapping[str, Entry]:
+    return tomllib.loads((Path(__file__).parent / f"{name}.toml").read_text(encoding="utf-8"))

@@ -1,0 +1,85 @@
+"""What a name on the command line resolves to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+BUNDLED = "bundled:"
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A multimodal LLM to evaluate.
+
+    Attributes:
+        id: short name, unique in a run, made of ``[A-Za-z0-9._-]``.
+        source: local folder or hub id that ``from_pretrained`` takes.
+        name: what the user wrote, or the catalog's name.
+        encoder: local folder or hub id of its own vision encoder; None when unknown.
+        encoder_from: where the encoder's name came from.
+        revision: hub revision, None for the default branch.
+        image_sets: names of the image sets evaluated by default.
+        trust_remote_code: run code that the checkpoint brings, off unless the catalog entry asks for it.
+    """
+
+    id: str
+    source: str
+    name: str
+    encoder: str | None
+    encoder_from: Literal["catalog", "--emt-encoder", "tower shape"] | None
+    image_sets: tuple[str, ...]
+    revision: str | None = None
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True)
+class ImageSetSpec:
+    """A labelled classification dataset with the wording that the model and the encoder get.
+
+    Attributes:
+        id: short name, unique in a run.
+        source: hub id or path.
+        kind: how the source is read.
+        config: hub configuration, None for the default.
+        split: the evaluated split.
+        image: name of the image column.
+        label: name of the label column.
+        prompt: the question, with ``{labels}`` for the label names.
+        template: the encoder's text for one label, with ``{}`` for its name.
+        stems: openings that an answer may have and still be well formed.
+        names: ``wordnet`` when label names may be WordNet ids.
+        label_order: order of the label names in the prompt.
+        revision: hub revision, None for the default branch.
+    """
+
+    id: str
+    source: str
+    kind: Literal["hub", "parquet", "saved", "folder"]
+    prompt: str
+    template: str
+    stems: tuple[str, ...]
+    config: str | None = None
+    split: str = "test"
+    image: str = "image"
+    label: str = "label"
+    names: Literal["as-is", "wordnet"] = "as-is"
+    label_order: Literal["index", "alphabetical"] = "index"
+    revision: str | None = None
+
+    def question(self, labels: tuple[str, ...]) -> str:
+        """The prompt with the label names in it."""
+        ordered = sorted(labels) if self.label_order == "alphabetical" else labels
+        return self.prompt.replace("{labels}", ", ".join(ordered))
+
+    def caption(self, label: str) -> str:
+        """The encoder's text for one label name."""
+        return self.template.replace("{}", label)
+
+
+def bundled_folder() -> Path:
+    """Where the bundled zoo lies: ``fixtures/mini`` in a checkout, inside the package when installed."""
+    package = Path(__file__).parents[1]
+    installed = package / "fixtures" / "mini"
+    return installed if installed.is_dir() else package.parent / "fixtures" / "mini"
