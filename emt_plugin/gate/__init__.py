@@ -1,0 +1,19 @@
+"""Paired outcomes become a comparison with a verdict. Pure: the standard library only."""
+
+from emt_plugin.gate.comparison import Comparison, Reference, Verdict, compare, with_holm
+from emt_plugin.gate.tango import PairedCounts, tango_interval, tango_z
+from emt_plugin.gate.tolerances import Tolerance, Tolerances, TolerancesError
+
+__all__ = [
+    "Comparison",
+    "PairedCounts",
+    "Reference",
+    "Tolerance",
+    "Tolerances",
+    "TolerancesError",
+    "Verdict",
+    "compare",
+    "tango_interval",
+    "tango_z",
+    "with_holm",
+]

@@ -1,0 +1,152 @@
+"""One comparison with its verdict, and what the run's other comparisons say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+from statistics import NormalDist
+from typing import Literal
+
+from emt_plugin.gate.tango import PairedCounts, tango_interval, tango_z
+from emt_plugin.gate.tolerances import Tolerance
+
+Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE"]
+ALPHA = 0.05
+LEVEL = 1 - 2 * ALPHA
+MOST_IMAGES = 10_000_000
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a model is compared with on the same images."""
+
+    kind: Literal["encoder", "model", "checkpoint"]
+    id: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A model against a reference on one image set.
+
+    Attributes:
+        scorer: name of the scorer whose ``correct`` is compared.
+        reference: what it is compared with.
+        n11: images that both get right.
+        n10: images that only the model gets right.
+        n01: images that only the reference gets right.
+        n00: images that neither gets right.
+        gap: accuracy(model) - accuracy(reference), a fraction.
+        level: confidence of the interval, two-sided.
+        low: lower end of the interval of the gap.
+        high: upper end of the interval of the gap.
+        tolerance: what the verdict was taken at, and where that comes from.
+        verdict: PASS, FAIL or INCONCLUSIVE.
+        p: one-sided p-value of a loss larger than the tolerance.
+        p_holm: the same, adjusted over the run's comparisons that gate.
+        n_needed: images that would settle it at the observed gap and discordance; None if settled, or never.
+    """
+
+    scorer: str
+    reference: Reference
+    n11: int
+    n10: int
+    n01: int
+    n00: int
+    gap: float
+    level: float
+    low: float
+    high: float
+    tolerance: Tolerance
+    verdict: Verdict
+    p: float
+    p_holm: float | None
+    n_needed: int | None
+
+    @property
+    def may_be_chance(self) -> bool:
+        """A FAIL that does not survive Holm's adjustment over the run's pairs."""
+        return self.verdict == "FAIL" and self.p_holm is not None and self.p_holm >= ALPHA
+
+    @property
+    def by_accepted_loss(self) -> bool:
+        """It passes, and would not pass by policy alone."""
+        return self.verdict == "PASS" and self.tolerance.accepted and self.low <= -self.tolerance.policy
+
+
+def compare(
+    model: Sequence[bool], reference: Sequence[bool], against: Reference, tolerance: Tolerance, scorer: str = "answer"
+) -> Comparison:
+    """Compare a model's outcomes with a reference's on the same images, in the same order.
+
+    PASS if the lower bound of the gap lies above minus the tolerance, FAIL if the upper bound lies below it,
+    INCONCLUSIVE otherwise; both bounds one-sided at 5 %.
+
+    Raises:
+        ValueError: no image, or two lists of different length.
+    """
+    counts = PairedCounts.of(model, reference)
+    low, high = tango_interval(counts, LEVEL)
+    verdict = verdict_of(low, high, tolerance.value)
+    return Comparison(
+        scorer=scorer,
+        reference=against,
+        n11=int(counts.both),
+        n10=int(counts.only_model),
+        n01=int(counts.only_reference),
+        n00=int(counts.neither),
+        gap=counts.gap,
+        level=LEVEL,
+        low=low,
+        high=high,
+        tolerance=tolerance,
+        verdict=verdict,
+        p=NormalDist().cdf(tango_z(counts, -tolerance.value)),
+        p_holm=None,
+        n_needed=images_needed(counts, tolerance.value) if verdict == "INCONCLUSIVE" else None,
+    )
+
+
+def verdict_of(low: float, high: float, tolerance: float) -> Verdict:
+    """The verdict of an interval of the gap; ``tolerance`` is a fraction."""
+    if low > -tolerance:
+        return "PASS"
+    return "FAIL" if high < -tolerance else "INCONCLUSIVE"
+
+
+def images_needed(counts: PairedCounts, tolerance: float) -> int | None:
+    """The smallest number of images that settles the verdict if gap and discordance stay as observed; None if none does."""
+
+    def settled(n: int) -> bool:
+        scale = n / counts.n
+        scaled = PairedCounts(
+            *(cell * scale for cell in (counts.both, counts.only_model, counts.only_reference, counts.neither))
+        )
+        return verdict_of(*tango_interval(scaled, LEVEL), tolerance) != "INCONCLUSIVE"
+
+    low, high = ceil(counts.n), ceil(counts.n)
+    while not settled(high):
+        low, high = high, high * 2
+        if high > MOST_IMAGES:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if settled(middle) else (middle, high)
+    return high
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjusted p-values, in the order given (Holm 1979, Scand. J. Statist. 6:65-70)."""
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+def with_holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """The same comparisons with p-values adjusted over all of them. Verdicts do not change."""
+    adjusted = holm([comparison.p for comparison in comparisons])
+    return [replace(comparison, p_holm=p) for comparison, p in zip(comparisons, adjusted, strict=True)]
