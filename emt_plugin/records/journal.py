@@ -1,0 +1,95 @@
+"""A worker's journal: one line for each batch, on disk before the next batch starts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from emt_plugin.records.files import write_atomically
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a run has to say of one image.
+
+    Attributes:
+        row: index of the image in its split.
+        image: content hash of its decoded RGB pixels.
+        occurrence: 0 for the first image of this content in the split, 1 for the next.
+        label: index of its label.
+        answer: the model's answer as given.
+        prediction: index of the class that the answer was read as, None for none.
+        correct: whether that is the label.
+        kind: failure kind, None where it is right.
+        well_formed: nothing but an opening, an article and a label.
+        references: what each reference predicted, by ``kind:id``.
+        new_tokens: tokens generated.
+    """
+
+    row: int
+    image: str
+    occurrence: int
+    label: int
+    answer: str | None
+    prediction: int | None
+    correct: bool
+    kind: str | None
+    well_formed: bool | None
+    references: dict[str, int | None]
+    new_tokens: int | None
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(asdict(self), allow_nan=False, ensure_ascii=False)
+
+
+class Journal:
+    """Appends batches to ``journal/<worker>.jsonl``; at most the batch under way is lost in a crash."""
+
+    def __init__(self, folder: Path, worker: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = (folder / f"{worker}.jsonl").open("a", encoding="utf-8")
+
+    def append(self, pair: str, rows: Iterable[Row]) -> None:
+        """Write one batch of a pair and flush it."""
+        self._file.write(json.dumps({"pair": pair, "rows": [asdict(row) for row in rows]}, allow_nan=False) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def read_journals(folder: Path) -> dict[str, list[Row]]:
+    """All rows of all workers by pair id, each image once (the last word counts); a torn last line is passed over."""
+    rows: dict[str, dict[int, Row]] = {}
+    for path in sorted(folder.glob("*.jsonl")):
+        for entry in _whole_lines(path):
+            kept = rows.setdefault(entry["pair"], {})
+            kept.update({row["row"]: Row(**row) for row in entry["rows"]})
+    return {pair: list(kept.values()) for pair, kept in rows.items()}
+
+
+def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
+    for line in path.read_bytes().split(b"\n"):
+        try:
+            yield json.loads(line)
+        except ValueError:
+            continue
+
+
+def write_predictions(folder: Path, file_name: str, rows: Iterable[Row]) -> Path:
+    """Write ``predictions/<pair>.jsonl``, a row for each image in the order given."""
+    path = folder / "predictions" / f"{file_name}.jsonl"
+    path.parent.mkdir(exist_ok=True)
+    write_atomically(path, "".join(f"{row.to_json()}\n" for row in rows).encode())
+    return path
+
+
+def read_predictions(folder: Path, file_name: str) -> list[Row]:
+    """The rows of a pair, empty where the run wrote none."""
+    path = folder / "predictions" / f"{file_name}.jsonl"
+    return [Row(**entry) for entry in _whole_lines(path)] if path.exists() else []
