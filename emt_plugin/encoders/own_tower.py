@@ -1,0 +1,70 @@
+"""Is the named encoder the MLLM's own? Its vision weights are compared with the MLLM's tower, tensor by tensor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class TowerCheck:
+    """How an MLLM's vision tower compares with a named encoder.
+
+    Attributes:
+        own: all tensors are equal in the coarser of the two dtypes.
+        words: the same, for people.
+    """
+
+    own: bool
+    words: str
+
+
+def check_tower(mllm: Any, encoder: Any, stored: tuple[str, ...] = ()) -> TowerCheck:
+    """Compare the tower inside ``mllm`` with ``encoder.vision_model``, both as transformers models.
+
+    Args:
+        mllm: the multimodal LLM.
+        encoder: the encoder that is said to be its own.
+        stored: dtypes in which the two were stored (``float16``, ...), which may be coarser than those loaded.
+    """
+    tower = vision_tower(mllm)
+    if tower is None:
+        return TowerCheck(False, "no vision tower found in the model: the encoder is taken on trust")
+    inside = _named(tower)
+    outside = _named(encoder.vision_model)
+    if not set(inside) <= set(outside):
+        return TowerCheck(False, "wrong encoder: its tower has another structure")
+    differing = [name for name, tensor in inside.items() if not _equal(tensor, outside[name], stored)]
+    if not differing:
+        return TowerCheck(True, "own encoder")
+    return TowerCheck(False, f"tower changed in tuning, or wrong encoder: {len(differing)} of {len(inside)} tensors differ")
+
+
+def vision_tower(mllm: Any) -> Any:
+    """The submodule of a multimodal LLM that was built from its vision configuration; None where none was."""
+    wanted = getattr(mllm.config, "vision_config", None)
+    for module in mllm.modules():
+        config = getattr(module, "config", None)
+        if wanted is not None and module is not mllm and config is not None and config.model_type == wanted.model_type:
+            return module
+    return None
+
+
+def _named(module: Any) -> dict[str, torch.Tensor]:
+    """Tensors by name, without the prefix that some versions put before all of them."""
+    state = {name: tensor for name, tensor in module.state_dict().items() if tensor.is_floating_point()}
+    prefix = "vision_model."
+    if state and all(name.startswith(prefix) for name in state):
+        return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    return state
+
+
+def _equal(one: torch.Tensor, other: torch.Tensor, stored: tuple[str, ...]) -> bool:
+    """Equal in the coarsest dtype involved, the one with the largest rounding error."""
+    if one.shape != other.shape:
+        return False
+    dtypes = [one.dtype, other.dtype, *(getattr(torch, name) for name in stored)]
+    coarsest = max(dtypes, key=lambda dtype: torch.finfo(dtype).eps)
+    return torch.equal(one.cpu().to(coarsest), other.cpu().to(coarsest))

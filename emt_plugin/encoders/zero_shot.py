@@ -1,0 +1,74 @@
+"""Zero-shot classification with an encoder's text tower (paper, appendix B.3): one template, cosine, argmax."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+
+from emt_plugin.errors import CouldNotRun
+from emt_plugin.mllms.checkpoint import Checkpoint
+
+BATCH_SIZE = 64
+# SigLIP was trained on texts padded to full length and gives other features without.
+PADDED_TO_FULL_LENGTH = {"siglip", "siglip2"}
+
+
+class ZeroShotEncoder:
+    """A CLIP-like model as a classifier.
+
+    Args:
+        checkpoint: what to load.
+        device: where it runs.
+        dtype: ``float32``, ...; None for float32 on the CPU and the checkpoint's own elsewhere.
+
+    Raises:
+        CouldNotRun: transformers cannot load it, or it has no text tower.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, device: str, dtype: str | None = None) -> None:
+        from transformers import AutoModel, AutoProcessor
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()
+        self.checkpoint = checkpoint
+        self.device = device
+        try:
+            self.processor = AutoProcessor.from_pretrained(checkpoint.folder, backend="pil")
+            wanted = dtype or ("float32" if device == "cpu" else "auto")
+            self.model: Any = AutoModel.from_pretrained(checkpoint.folder, dtype=wanted, use_safetensors=True)
+        except Exception as error:  # Whatever a stranger's checkpoint leads transformers to.
+            text = " ".join(str(error).split())[:200]
+            raise CouldNotRun(f"the encoder {checkpoint.name} cannot be loaded ({type(error).__name__}: {text})") from None
+        if not hasattr(self.model, "get_text_features") or not hasattr(self.model, "vision_model"):
+            raise CouldNotRun(
+                f"the encoder {checkpoint.name} has no text tower to classify with; name another with --emt-encoder"
+            )
+        self.model = self.model.to(device).eval()
+
+    @torch.inference_mode()
+    def text_features(self, captions: Sequence[str]) -> torch.Tensor:
+        """Unit-length features, one row for each caption."""
+        full = self.model.config.model_type in PADDED_TO_FULL_LENGTH
+        inputs = self.processor.tokenizer(
+            list(captions), padding="max_length" if full else True, truncation=True, return_tensors="pt"
+        )
+        return _unit(self.model.get_text_features(**inputs.to(self.device)))
+
+    @torch.inference_mode()
+    def image_features(self, images: Sequence[Image.Image]) -> torch.Tensor:
+        """Unit-length features, one row for each image."""
+        inputs = self.processor.image_processor(list(images), return_tensors="pt")
+        return _unit(self.model.get_image_features(**inputs.to(self.device, dtype=self.model.dtype)))
+
+    def classify(self, batches: Iterator[Sequence[Image.Image]], captions: Sequence[str]) -> list[int]:
+        """Index of the nearest caption for every image of every batch; ties to the lower index."""
+        texts = self.text_features(captions)
+        return [int(index) for images in batches for index in (self.image_features(images) @ texts.T).argmax(-1).tolist()]
+
+
+def _unit(output: Any) -> torch.Tensor:
+    features: torch.Tensor = output.pooler_output.float()
+    return torch.nn.functional.normalize(features, dim=-1)

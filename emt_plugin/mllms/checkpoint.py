@@ -1,0 +1,164 @@
+"""A checkpoint on disk: is it one that can be loaded, how large is it, and what is it. No torch needed."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from emt_plugin.errors import CouldNotRun
+
+BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+BYTES |= {"F8_E4M3": 1, "F8_E5M2": 1}
+DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+STORED_DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
+PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
+ORIGINAL_LLAVA = {"LlavaLlamaForCausalLM", "LlavaMistralForCausalLM", "LlavaMptForCausalLM", "LlavaQwenForCausalLM"}
+REQUIRED = ("config.json", *PROCESSOR_FILES)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint folder on this machine.
+
+    Attributes:
+        folder: where its files are.
+        name: what the user calls it, for messages.
+        config: its ``config.json``.
+    """
+
+    folder: Path
+    name: str
+    config: dict[str, Any]
+
+    @property
+    def weights(self) -> list[Path]:
+        """Its safetensors files, in order of name."""
+        return sorted(self.folder.glob("*.safetensors"))
+
+    @property
+    def tower(self) -> dict[str, Any]:
+        """The vision tower's configuration, empty where there is none."""
+        return dict(self.config.get("vision_config") or {})
+
+    def bytes_needed(self, dtype: str | None) -> int:
+        """Bytes of all its tensors in ``dtype`` (``float32``, ...), or as stored for None."""
+        total = 0
+        for path in self.weights:
+            for stored, elements in _tensors(path):
+                floating = stored.startswith(("F", "BF"))
+                total += elements * (DTYPE_BYTES.get(dtype or "", BYTES.get(stored, 4)) if floating else BYTES.get(stored, 8))
+        return total
+
+    def stored_dtype(self) -> str:
+        """The coarsest common floating dtype among its stored tensors."""
+        stored = {dtype for path in self.weights for dtype, _ in _tensors(path)}
+        return next((name for code, name in STORED_DTYPES.items() if code in stored), "float32")
+
+    def fingerprint(self) -> str:
+        """sha256 over the content of its weights, in order of file name."""
+        digest = sha256()
+        for path in self.weights:
+            with path.open("rb") as file:
+                while block := file.read(1 << 22):
+                    digest.update(block)
+        return digest.hexdigest()
+
+
+def find(source: str, name: str, fetch_name: str, revision: str | None = None, encoder: bool = False) -> Checkpoint:
+    """The checkpoint behind a local folder or a hub id.
+
+    Args:
+        source: local folder or hub id.
+        name: what the user calls it.
+        fetch_name: what ``emt fetch`` calls it.
+        revision: hub revision.
+        encoder: it is a vision encoder rather than a multimodal LLM.
+
+    Raises:
+        CouldNotRun: it is not on this machine, is no checkpoint, or is in a format that is not loaded here.
+    """
+    local = Path(source)
+    folder = local if local.is_dir() else _from_hub(source, name, fetch_name, revision)
+    config = _config(folder, name)
+    checkpoint = Checkpoint(folder, name, config)
+    _check_format(checkpoint)
+    if not any((folder / file).exists() for file in PROCESSOR_FILES):
+        raise CouldNotRun(
+            f"{name} has no processor (processor_config.json or preprocessor_config.json in {folder}); "
+            f"save the base model's beside it: AutoProcessor.from_pretrained(BASE).save_pretrained('{folder}')"
+        )
+    if not encoder and "vision_config" not in config:
+        raise CouldNotRun(f"{name} is no multimodal LLM: its config.json ({config.get('model_type')}) has no vision_config")
+    return checkpoint
+
+
+def _from_hub(source: str, name: str, fetch_name: str, revision: str | None) -> Path:
+    """Folder of a hub checkpoint in the local cache, completed from the hub where there is a network."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        return Path(snapshot_download(source, revision=revision, ignore_patterns=UNUSED_FILES))
+    except GatedRepoError:
+        raise CouldNotRun(
+            f"{source} is gated: accept its terms on the hub and log in with `hf auth login`, then run again"
+        ) from None
+    except RepositoryNotFoundError:
+        raise CouldNotRun(f"{source} is not on the hub, or is private: check the id, or log in with `hf auth login`") from None
+    except RevisionNotFoundError:
+        raise CouldNotRun(f"{source} has no revision '{revision}': name a branch, tag or commit with --emt-revision") from None
+    except Exception as error:  # The hub client passes on the errors of its transport.
+        raise CouldNotRun(
+            f"{name} ({source}) is not on this machine and the hub cannot be reached ({type(error).__name__}); "
+            f"where there is a network, fetch it with: emt fetch {fetch_name}"
+        ) from None
+
+
+UNUSED_FILES = ["*.bin", "*.pth", "*.pt", "*.msgpack", "*.h5", "*.onnx", "*.gguf", "*.ot"]
+
+
+def _config(folder: Path, name: str) -> dict[str, Any]:
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        hint = " (it is an adapter: merge it into its base first)" if (folder / "adapter_config.json").exists() else ""
+        raise CouldNotRun(f"{name} is no checkpoint: {folder} has no config.json{hint}") from None
+    except (OSError, ValueError) as error:
+        raise CouldNotRun(f"{name}: {path} cannot be read ({error})") from None
+    if not isinstance(config, dict):
+        raise CouldNotRun(f"{name}: {path} is not a configuration")
+    return config
+
+
+def _check_format(checkpoint: Checkpoint) -> None:
+    folder, name = checkpoint.folder, checkpoint.name
+    architectures = set(checkpoint.config.get("architectures") or ())
+    if architectures & ORIGINAL_LLAVA or (folder / "mm_projector.bin").exists():
+        raise CouldNotRun(
+            f"{name} is in the original LLaVA format; convert it with transformers' own script: "
+            f"python -m transformers.models.llava.convert_llava_weights_to_hf"
+        )
+    if checkpoint.weights:
+        return
+    pickled = [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]
+    if pickled:
+        raise CouldNotRun(
+            f"{name} has pickled weights ({pickled[0].name}), which can run code when loaded; convert them to safetensors: "
+            f"load them where you trust them and call save_pretrained"
+        )
+    raise CouldNotRun(f"{name} is no checkpoint: {folder} has no *.safetensors file")
+
+
+def _tensors(path: Path) -> Iterator[tuple[str, int]]:
+    """(stored dtype, number of elements) of every tensor, from the header alone."""
+    with path.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    for key, tensor in header.items():
+        if key != "__metadata__":
+            yield tensor["dtype"], math.prod(tensor["shape"])
