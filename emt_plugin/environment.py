@@ -1,0 +1,51 @@
+"""What a run ran on, without importing any of it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from emt_plugin import __version__
+from emt_plugin.workers.devices import cores, visible_gpus
+
+PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "safetensors", "pillow", "numpy", "pytest", "pytest-xdist")
+
+
+def describe(root: Path, arguments: Iterable[str]) -> dict[str, Any]:
+    """Versions, machine, git state and the command, as plain data; no secret and no user's name is among them."""
+    return {
+        "pytest_emt": __version__,
+        "python": platform.python_version(),
+        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "platform": f"{platform.system()} {platform.machine()}",
+        "cores": cores(),
+        "gpus": len(visible_gpus()),
+        "git": _git(root),
+        "command": shlex.join([Path(sys.argv[0]).name or "pytest", *map(str, arguments)]),
+        "ci": os.environ.get("CI") is not None,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git(root: Path) -> dict[str, Any] | None:
+    def run(*arguments: str) -> str:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10, check=True)
+        return done.stdout.strip()
+
+    try:
+        return {"commit": run("rev-parse", "HEAD"), "dirty": bool(run("status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.SubprocessError):
+        return None

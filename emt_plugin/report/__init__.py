@@ -1,0 +1,6 @@
+"""A run record becomes report.html, summary.md and the terminal's table. Drawn from the record and nothing else."""
+
+from emt_plugin.report.html import render
+from emt_plugin.report.summary import write_summary
+
+__all__ = ["render", "write_summary"]

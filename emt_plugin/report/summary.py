@@ -1,0 +1,35 @@
+"""``summary.md``: the same verdict table in Markdown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from emt_plugin.records import RunRecord
+from emt_plugin.records.files import write_atomically
+from emt_plugin.report.terminal import HEAD, notes, row
+from emt_plugin.report.words import headline
+
+
+def write_summary(folder: Path) -> Path:
+    """Write ``summary.md`` beside the run record in ``folder``."""
+    run = RunRecord.read(folder)
+    lines = [
+        f"## {_cell(headline(run))}",
+        "",
+        f"Run `{run.run_id}`, exit code {run.exit_code}. Accuracies on the same images; gap and interval in points.",
+        "",
+        f"| {' | '.join(HEAD)} |",
+        f"|{'---|' * len(HEAD)}",
+        *(f"| {' | '.join(map(_cell, row(pair)))} |" for pair in run.pairs),
+        *(f"- {_cell(note)}" if note else "" for note in notes(run)),
+    ]
+    path = folder / "summary.md"
+    write_atomically(path, ("\n".join(lines) + "\n").encode())
+    return path
+
+
+def _cell(text: str) -> str:
+    """Text from strangers, kept from being read as markup."""
+    for sign in "\\`*_{}[]<>#|":
+        text = text.replace(sign, f"&#{ord(sign)};")
+    return text.replace("\n", " ")

@@ -1,0 +1,207 @@
+"""What the report shows of a run, ready to be put into the template: strings and geometry, no decisions left."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from emt_plugin.records import PairRecord, Row, RunRecord
+from emt_plugin.report import words
+from emt_plugin.report.chart import GapChart, Matrix, gap_chart, matrix
+
+MOST_IMAGES = 48
+MOST_CONFUSIONS = 12
+MOST_ANSWER = 300
+MARKS = {"PASS": "✓", "FAIL": "✗", "INCONCLUSIVE": "?"}
+
+
+@dataclass(frozen=True)
+class ImageView:
+    """One image with what was said of it."""
+
+    data: str | None
+    label: str
+    answer: str
+    read_as: str
+    reference: str
+    kind: str
+    row: int
+
+
+@dataclass(frozen=True)
+class PairView:
+    """One pair."""
+
+    id: str
+    anchor: str
+    mark: str
+    tone: str
+    verdict: str
+    cells: tuple[tuple[str, str], ...]
+    sentence: str
+    note: str
+    kinds: tuple[tuple[str, int, str, float], ...]
+    matrix: Matrix | None
+    confusions: tuple[tuple[str, str, int, str], ...]
+    images: tuple[ImageView, ...]
+    images_title: str
+    images_total: int
+    facts: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class ReportView:
+    """The whole page."""
+
+    run: RunRecord
+    tone: str
+    verdict: str
+    detail: str
+    attention: tuple[str, ...]
+    chart: GapChart | None
+    pairs: tuple[PairView, ...]
+    provenance: tuple[tuple[str, str], ...]
+
+
+def report_view(run: RunRecord, rows: dict[str, list[Row]], thumbs: Path) -> ReportView:
+    """Everything that the report of ``run`` shows.
+
+    Args:
+        run: the record.
+        rows: the predictions by pair id.
+        thumbs: folder of thumbnails by image hash.
+    """
+    verdict, _, detail = words.headline(run).partition(": ")
+    labels = [f"{words.points(pair.gating.gap)} {words.interval(pair.gating)}" if pair.gating else "" for pair in run.pairs]
+    attention = [*words.tower_warnings(run), *([run.reason] if run.reason else [])]
+    return ReportView(
+        run=run,
+        tone={"PASS": "pass", "FORGOT": "fail"}.get(verdict, "open"),
+        verdict=verdict,
+        detail=detail,
+        attention=tuple(attention),
+        chart=gap_chart(run.pairs, labels),
+        pairs=tuple(pair_view(pair, rows.get(pair.key.id, []), thumbs) for pair in run.pairs),
+        provenance=tuple(_flat(run.environment) + _flat(run.settings)),
+    )
+
+
+def pair_view(pair: PairRecord, rows: list[Row], thumbs: Path) -> PairView:
+    """What the report shows of one pair."""
+    comparison = pair.gating
+    counts = confusion(rows, len(pair.labels)) if pair.labels and rows else None
+    lost, title = _lost_images(pair, rows)
+    return PairView(
+        id=pair.key.id,
+        anchor=pair.key.file_name,
+        mark=MARKS.get(comparison.verdict, "!") if comparison else "!",
+        tone={"PASS": "pass", "FAIL": "fail"}.get(comparison.verdict, "open") if comparison else "open",
+        verdict=words.verdict(pair),
+        cells=_cells(pair),
+        sentence=words.verdict_line(pair),
+        note=words.accepted_note(pair),
+        kinds=_kinds(pair),
+        matrix=matrix(counts, pair.labels) if counts else None,
+        confusions=_confusions(counts, pair.labels) if counts else (),
+        images=tuple(_image(pair, row, thumbs) for row in lost[:MOST_IMAGES]),
+        images_title=title,
+        images_total=len(lost),
+        facts=tuple(_facts(pair)),
+    )
+
+
+def confusion(rows: Sequence[Row], classes: int) -> list[list[int]]:
+    """Counts by label and prediction; the last column counts answers that name no class."""
+    counts = [[0] * (classes + 1) for _ in range(classes)]
+    for row in rows:
+        counts[row.label][classes if row.prediction is None else row.prediction] += 1
+    return counts
+
+
+def _cells(pair: PairRecord) -> tuple[tuple[str, str], ...]:
+    from emt_plugin.report.terminal import HEAD
+    from emt_plugin.report.terminal import row as cells
+
+    return tuple(zip(HEAD[1:-1], cells(pair)[1:-1], strict=True))
+
+
+def _kinds(pair: PairRecord) -> tuple[tuple[str, int, str, float], ...]:
+    if not pair.scores or not pair.n:
+        return ()
+    kinds = sorted(pair.scores[0].kinds.items(), key=lambda kind: -kind[1])
+    return tuple((kind, count, words.percent(count, pair.n), round(100 * count / pair.n, 2)) for kind, count in kinds)
+
+
+def _confusions(counts: list[list[int]], labels: Sequence[str]) -> tuple[tuple[str, str, int, str], ...]:
+    names = [*labels, "no class"]
+    wrong = [
+        (labels[row], names[column], count, words.percent(count, sum(line)))
+        for row, line in enumerate(counts)
+        for column, count in enumerate(line)
+        if count and row != column
+    ]
+    return tuple(sorted(wrong, key=lambda confusion: -confusion[2])[:MOST_CONFUSIONS])
+
+
+def _lost_images(pair: PairRecord, rows: list[Row]) -> tuple[list[Row], str]:
+    """Images that the reference gets right and the model wrong; without a reference, those that it gets wrong."""
+    comparison = pair.gating
+    if comparison is None:
+        return [row for row in rows if not row.correct], "Images that the model got wrong"
+    key = f"{comparison.reference.kind}:{comparison.reference.id}"
+    lost = [row for row in rows if not row.correct and row.references.get(key) == row.label]
+    return lost, f"Images that {comparison.reference.id} got right and the model wrong"
+
+
+def _image(pair: PairRecord, row: Row, thumbs: Path) -> ImageView:
+    path = thumbs / f"{row.image}.png"
+    data = f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}" if path.exists() else None
+    answer = row.answer or ""
+    reference = pair.gating.reference if pair.gating else None
+    predicted = row.references.get(f"{reference.kind}:{reference.id}") if reference else None
+    return ImageView(
+        data=data,
+        label=pair.labels[row.label],
+        answer=answer if len(answer) <= MOST_ANSWER else f"{answer[:MOST_ANSWER]}…",
+        read_as="no class" if row.prediction is None else pair.labels[row.prediction],
+        reference="–" if predicted is None else pair.labels[predicted],
+        kind=row.kind or "",
+        row=row.row,
+    )
+
+
+def _facts(pair: PairRecord) -> list[tuple[str, str]]:
+    facts = [("prompt", pair.prompt)]
+    facts += [(f"model: {key.replace('_', ' ')}", str(value)) for key, value in pair.model_facts.items() if value is not None]
+    if pair.encoder:
+        facts.append(("encoder", f"{pair.encoder.id} (from {pair.encoder.found_by}): {pair.encoder.tower}"))
+    facts += [(f"images: {key}", str(value)) for key, value in pair.image_set_facts.items() if value is not None]
+    facts.append(("images: of the split", f"{pair.n} of {pair.n_split}"))
+    if pair.gating:
+        comparison = pair.gating
+        facts.append(
+            ("both right / only model / only reference / neither",
+             f"{comparison.n11} / {comparison.n10} / {comparison.n01} / {comparison.n00}")
+        )  # fmt: skip
+        facts.append(("tolerance from", comparison.tolerance.source))
+        facts.append(("p of a larger loss than tolerated", f"{comparison.p:.3g} (Holm over the run: {comparison.p_holm:.3g})"))
+    if pair.timing:
+        facts.append(
+            ("cost", f"{pair.timing.cpu_seconds} CPU-s, {pair.timing.wall_seconds} s, {pair.timing.new_tokens} tokens")
+        )
+    return facts
+
+
+def _flat(content: Any, prefix: str = "") -> list[tuple[str, str]]:
+    """A nested mapping as (dotted name, value) pairs; what is not set is left out."""
+    flat: list[tuple[str, str]] = []
+    for key, value in content.items():
+        name = f"{prefix}{key}".replace("_", " ")
+        if isinstance(value, dict):
+            flat += _flat(value, f"{name}: ")
+        elif value not in (None, [], {}):
+            flat.append((name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)))
+    return flat
