@@ -1,0 +1,1 @@
+"""What a user runs. Asserts, and nothing that computes."""

@@ -1,0 +1,115 @@
+"""Options and ini settings become Settings; whatever is wrong with them is a usage error with what to write."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emt_plugin.catalog import Catalog, CatalogError, ImageSetSpec, ModelSpec
+from emt_plugin.gate import Tolerances, TolerancesError
+from emt_plugin.gate.tolerances import parse_tolerance
+from emt_plugin.settings import DEFAULT_LIMIT, DEFAULT_MODEL, DTYPES, Compute, Settings
+
+UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+SCORERS = ("answer",)
+
+
+def build_settings(config: pytest.Config, active: bool) -> Settings:
+    """Settings from options > ini > catalog.
+
+    Raises:
+        pytest.UsageError: a name that is not known, or a value that means nothing.
+    """
+    try:
+        return _build(config, active)
+    except (CatalogError, TolerancesError) as error:
+        raise pytest.UsageError(f"emt: {error}") from None
+
+
+def _build(config: pytest.Config, active: bool) -> Settings:
+    option = config.option
+    catalog = Catalog.load(Path(option.emt_catalog) if option.emt_catalog else None)
+    names = option.emt_model or config.getini("emt_model") or [DEFAULT_MODEL]
+    models = catalog.models_named(names, option.emt_encoder, option.emt_revision)
+    reference = catalog.model(option.emt_reference, None, None) if option.emt_reference else None
+    if reference and reference.source in {model.source for model in models}:
+        raise pytest.UsageError(f"emt: --emt-reference {option.emt_reference} is the model itself; name another")
+    if option.emt_scorer and option.emt_scorer not in SCORERS:
+        raise pytest.UsageError(f"emt: unknown scorer '{option.emt_scorer}'; known: {', '.join(SCORERS)}")
+    tolerances = _tolerances_file(config)
+    if option.emt_update_tolerances and (tolerances is None or _packaged(tolerances)):
+        raise pytest.UsageError("emt: --emt-update-tolerances needs a file of your own: name it with --emt-tolerances FILE")
+    override = parse_tolerance(option.emt_tolerance) if option.emt_tolerance else None
+    return Settings(
+        active=active,
+        catalog=catalog,
+        pairs=_pairs(catalog, models, option.emt_image_set or config.getini("emt_image_set")),
+        reference=reference,
+        tolerances=Tolerances.load(tolerances if tolerances and tolerances.exists() else None, override),
+        tolerances_file=tolerances,
+        compute=_compute(config),
+        reports=config.rootpath / (option.emt_reports or config.getini("emt_reports") or "reports"),
+        update_tolerances=option.emt_update_tolerances,
+        given={name.removeprefix("emt_"): value for name, value in sorted(vars(option).items())
+               if name.startswith("emt_") and value},
+    )  # fmt: skip
+
+
+def _pairs(
+    catalog: Catalog, models: tuple[ModelSpec, ...], image_sets: list[str]
+) -> tuple[tuple[ModelSpec, ImageSetSpec], ...]:
+    wanted = list(dict.fromkeys(image_sets or [name for model in models for name in model.image_sets]))
+    specs = dict(zip(wanted, catalog.image_sets_named(wanted), strict=True))
+    return tuple((model, specs[name]) for model in models for name in ((image_sets and wanted) or model.image_sets))
+
+
+def _compute(config: pytest.Config) -> Compute:
+    option = config.option
+    if option.emt_dtype and option.emt_dtype not in DTYPES:
+        raise pytest.UsageError(f"emt: unknown dtype '{option.emt_dtype}'; known: {', '.join(DTYPES)}")
+    if option.emt_device and not re.fullmatch(r"cpu|mps|cuda(:\d+)?", option.emt_device):
+        raise pytest.UsageError(f"emt: unknown device '{option.emt_device}'; write cpu, cuda, cuda:1 or mps")
+    limit = _count(option.emt_limit or config.getini("emt_limit"), "--emt-limit")
+    return Compute(
+        limit=limit or DEFAULT_LIMIT,
+        batch_size=_count(option.emt_batch_size, "--emt-batch-size"),
+        dtype=option.emt_dtype,
+        device=option.emt_device,
+        memory=_bytes(option.emt_memory) if option.emt_memory else None,
+    )
+
+
+def _count(text: Any, name: str) -> int | None:
+    if text in (None, ""):
+        return None
+    if not re.fullmatch(r"[1-9]\d*", str(text)):
+        raise pytest.UsageError(f"emt: {name} {text} is not a number of images; write a whole number of at least 1")
+    return int(text)
+
+
+def _bytes(text: str) -> int:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?I?B?)", text.strip().upper())
+    unit = found and UNITS.get(found[2])
+    if not found or not unit:
+        raise pytest.UsageError(f"emt: --emt-memory {text} is not a size; write one such as 20GB or 24GiB")
+    return int(float(found[1]) * unit)
+
+
+def _tolerances_file(config: pytest.Config) -> Path | None:
+    """The file named by option or ini; else the one beside the benchmarks of a checkout, or the packaged one."""
+    named = config.option.emt_tolerances or config.getini("emt_tolerances")
+    if named:
+        path = Path(named) if config.option.emt_tolerances else config.rootpath / named
+        if not path.exists() and not config.option.emt_update_tolerances:
+            raise pytest.UsageError(f"emt: no tolerances file at {path}; make it, or let --emt-update-tolerances make it")
+        return path
+    beside = config.rootpath / "benchmarks" / "tolerances.toml"
+    packaged = Path(__file__).parent / "benchmarks" / "tolerances.toml"
+    return next((path for path in (beside, packaged) if path.exists()), None)
+
+
+def _packaged(path: Path) -> bool:
+    return path.parent.parent == Path(__file__).parent

@@ -1,0 +1,99 @@
+"""The pytest plugin: options and hooks, nothing else. Imports pytest and the standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from emt_plugin.settings import Settings
+
+pytest_plugins = ["emt_plugin.suite"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Register ``--emt-*`` and the ini settings; the short aliases belong to the suite's own conftest."""
+    # How help texts are written: lower case, no full stop, the default in brackets.
+    add = parser.getgroup("emt", "forgetting of multimodal LLMs").addoption
+    # The destination is written out because a suite's conftest may share it with an alias.
+    add("--emt-model", action="append", dest="emt_model", metavar="NAME",
+        help="model: catalog name, folder or hub id; repeatable [llava-mini]")  # fmt: skip
+    add("--emt-image-set", action="append", dest="emt_image_set", metavar="NAME",
+        help="image set: catalog name, parquet file, folder or hub id; repeatable [the model's own list]")  # fmt: skip
+    add("--emt-encoder", metavar="NAME", help="the models' vision encoder: folder or hub id [the catalog's]")
+    add("--emt-reference", metavar="MODEL", help="gate against this model on the same images [the model's own encoder]")
+    add("--emt-revision", metavar="REV", help="hub revision of the models [the default branch]")
+    add("--emt-catalog", metavar="FILE", help="TOML file with more [models.*] and [image_sets.*]")
+    add("--emt-scorer", metavar="NAME", help="the scorer that gates [answer]")
+    add("--emt-limit", metavar="N", help="images of each set, the first in the fixed order [1000]")
+    add("--emt-tolerance", metavar="X", help="largest loss that passes, a fraction; sets accepted losses aside [0.05]")
+    add("--emt-tolerances", metavar="FILE", help="tolerances and accepted losses [benchmarks/tolerances.toml]")
+    add("--emt-update-tolerances", action="store_true", help="write this run's losses as accepted losses")
+    add("--emt-batch-size", metavar="N", help="images in one forward [32, halved when memory runs out]")
+    add("--emt-dtype", metavar="DTYPE", help="float32, bfloat16 or float16 [float32 on the CPU, the checkpoint's on a GPU]")
+    add("--emt-device", metavar="DEVICE", help="cpu, cuda, cuda:1 or mps [the GPU that is visible, else cpu]")
+    add("--emt-memory", metavar="BYTES", help="bytes that models on one device may take, such as 20GB [all that it has]")
+    add("--emt-reports", metavar="DIR", help="folder in which each run gets its own folder [reports]")
+    parser.addini("emt", "gate in every run of this project, without any option", type="bool", default=False)
+    parser.addini("emt_model", "models, when no --emt-model is given", type="args", default=[])
+    parser.addini("emt_image_set", "image sets, when no --emt-image-set is given", type="args", default=[])
+    parser.addini("emt_limit", "images of each set, when no --emt-limit is given", default="")
+    parser.addini("emt_tolerances", "tolerances file, when no --emt-tolerances is given", default="")
+    parser.addini("emt_reports", "reports folder, when no --emt-reports is given", default="")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Check every option before anything is collected, and start the controller."""
+    if not is_active(config) or config.option.help:
+        return
+    settings = settings_of(config)
+    if hasattr(config, "workerinput") or config.option.collectonly:
+        return
+    from emt_plugin.controller import Controller
+
+    config.pluginmanager.register(Controller(config, settings), "emt-controller")
+    if config.pluginmanager.hasplugin("dsession"):
+        from emt_plugin.workers.xdist_hooks import XdistHooks
+
+        config.pluginmanager.register(XdistHooks(settings), "emt-xdist")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One test for each model x image-set pair."""
+    if {"emt_model", "emt_image_set"} <= set(metafunc.fixturenames):
+        settings = settings_of(metafunc.config)
+        ids = [key.id for key in settings.keys]
+        metafunc.parametrize(("emt_model", "emt_image_set"), settings.pairs, indirect=True, ids=ids, scope="session")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Send what was measured along with the report, and tell a user's mistake in one sentence."""
+    report = yield
+    from emt_plugin.link import attach
+
+    attach(item, call, report)
+    return report
+
+
+SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
+
+
+def settings_of(config: pytest.Config) -> Settings:
+    """The session's settings, built on first use, so that a foreign suite pays nothing."""
+    if SETTINGS not in config.stash:
+        from emt_plugin.options import build_settings
+
+        config.stash[SETTINGS] = build_settings(config, is_active(config))
+    return config.stash[SETTINGS]
+
+
+def is_active(config: pytest.Config) -> bool:
+    """Whether the user asked for the suite: an option is given, or ini ``emt = true``."""
+    given = any(value for name, value in vars(config.option).items() if name.startswith("emt_"))
+    return given or bool(config.getini("emt"))
