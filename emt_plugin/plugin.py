@@ -55,7 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
     from emt_plugin.controller import Controller
 
     config.pluginmanager.register(Controller(config, settings), "emt-controller")
-    if config.pluginmanager.hasplugin("dsession"):
+    if config.pluginmanager.hasplugin("xdist"):
         from emt_plugin.workers.xdist_hooks import XdistHooks
 
         config.pluginmanager.register(XdistHooks(settings), "emt-xdist")

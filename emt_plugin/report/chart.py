@@ -47,6 +47,7 @@ class GapChart:
     width: int
     height: int
     zero: float
+    middle: float
     ticks: tuple[Tick, ...]
     rows: tuple[GapRow, ...]
     bottom: float
@@ -90,7 +91,7 @@ def gap_chart(pairs: Sequence[PairRecord], labels: Sequence[str]) -> GapChart | 
     )
     bottom = TOP + ROW * len(rows)
     tick_marks = tuple(Tick(x(value), f"{100 * value:+.0f}".replace("-", "−").replace("+0", "0")) for value in ticks)
-    return GapChart(WIDTH, bottom + 44, x(0), tick_marks, rows, bottom)
+    return GapChart(WIDTH, bottom + 44, x(0), (LEFT + WIDTH - RIGHT) / 2, tick_marks, rows, bottom)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,145 @@
+"""How often the gate errs: exact size, simulated power. ``python -m emt_plugin.gate.calibration`` writes docs/gate.md.
+
+Size is the largest probability that a model which lost exactly the tolerance passes, over all rates of discordance.
+It is computed by enumerating every table; nothing is drawn at random. Power is simulated with a fixed seed.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from functools import lru_cache
+from math import exp, inf, lgamma, log
+from statistics import NormalDist
+
+from emt_plugin.gate.comparison import ALPHA, LEVEL, verdict_of
+from emt_plugin.gate.tango import PairedCounts, tango_interval, tango_z
+
+SIZES = (50, 100, 200, 500, 1000)
+TOLERANCES = (0.02, 0.05, 0.10)
+# Discordance beyond the tolerance itself: 49 rates, evenly spaced on a log scale.
+DISCORDANCE = tuple(10 ** (-3 + 3 * step / 48) for step in range(49))
+POWER_SIZES = (200, 500, 1000)
+POWER_DISCORDANCE = (0.1, 0.2, 0.3)
+POWER_GAPS = (0.0, -0.01, -0.10)
+REPEATS = 2000
+SEED = 19980415
+
+
+def fewest_to_pass(n: int, only_reference: int, tolerance: float) -> int:
+    """The smallest number of images that only the model gets right with which a pair passes; n + 1 if none does."""
+    z = NormalDist().inv_cdf(1 - ALPHA)
+    low, high = 0, n - only_reference + 1
+    while low < high:
+        middle = (low + high) // 2
+        counts = PairedCounts(n - only_reference - middle, middle, only_reference, 0)
+        if tango_z(counts, -tolerance) > z:
+            high = middle
+        else:
+            low = middle + 1
+    return low if low <= n - only_reference else n + 1
+
+
+def passing_rate(n: int, thresholds: Sequence[int], only_model: float, only_reference: float) -> float:
+    """Exact probability of PASS.
+
+    Args:
+        n: images.
+        thresholds: ``fewest_to_pass`` for each count of images that only the reference gets right, 0 to n.
+        only_model: probability that only the model is right on an image.
+        only_reference: probability that only the reference is right on an image.
+    """
+    total = 0.0
+    for c in range(n + 1):
+        log_c = _log_binomial(n, c, only_reference)
+        if log_c == -inf or thresholds[c] > n - c:
+            continue
+        rest = min(1.0, only_model / (1 - only_reference)) if only_reference < 1 else 0.0
+        tail = sum(exp(_log_binomial(n - c, b, rest)) for b in range(thresholds[c], n - c + 1))
+        total += exp(log_c) * tail
+    return total
+
+
+def size(n: int, tolerance: float) -> tuple[float, float]:
+    """(worst probability of PASS at a true loss of exactly the tolerance, the discordance where it occurs)."""
+    thresholds = [fewest_to_pass(n, c, tolerance) for c in range(n + 1)]
+    rates = sorted({tolerance, *(tolerance + extra for extra in DISCORDANCE if tolerance + extra <= 1)})
+    worst = max(
+        (passing_rate(n, thresholds, (rate - tolerance) / 2, (rate + tolerance) / 2), rate) for rate in rates
+    )
+    return worst
+
+
+def power(n: int, tolerance: float, gap: float, discordance: float, repeats: int = REPEATS) -> dict[str, float]:
+    """Share of each verdict over simulated image sets, with a fixed seed."""
+    generator = random.Random(f"{SEED}:{n}:{tolerance}:{gap}:{discordance}")
+    only_model, only_reference = (discordance + gap) / 2, (discordance - gap) / 2
+    shares = {"PASS": 0, "FAIL": 0, "INCONCLUSIVE": 0}
+    for _ in range(repeats):
+        draws = [generator.random() for _ in range(n)]
+        b = sum(draw < only_model for draw in draws)
+        c = sum(only_model <= draw < discordance for draw in draws)
+        shares[_verdict(n, b, c, tolerance)] += 1
+    return {verdict: count / repeats for verdict, count in shares.items()}
+
+
+@lru_cache(maxsize=None)
+def _verdict(n: int, b: int, c: int, tolerance: float) -> str:
+    return verdict_of(*tango_interval(PairedCounts(n - b - c, b, c, 0), LEVEL), tolerance)
+
+
+def _log_binomial(n: int, k: int, p: float) -> float:
+    if p <= 0:
+        return 0.0 if k == 0 else -inf
+    if p >= 1:
+        return 0.0 if k == n else -inf
+    return lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) + k * log(p) + (n - k) * log(1 - p)
+
+
+def document() -> str:
+    """The page."""
+    lines = [
+        "# How often the gate errs",
+        "",
+        "Written by `python -m emt_plugin.gate.calibration`. Every number below is its output.",
+        "",
+        "A pair passes if the one-sided 95 % lower bound of its gap (Tango 1998) lies above minus the tolerance, and fails if",
+        "the upper bound lies below it. That 5 % is asymptotic. What it is for a finite number of images:",
+        "",
+        "## Size: how often a model that lost exactly the tolerance passes, at worst",
+        "",
+        "Exact, by enumerating all tables, the worst over 50 rates of discordance from the tolerance itself (no image that only",
+        "the model gets right) upwards; in brackets the discordance where it occurs.",
+        "",
+        f"| images | {' | '.join(f'tolerance {tolerance:g}' for tolerance in TOLERANCES)} |",
+        f"|---|{'---|' * len(TOLERANCES)}",
+    ]
+    for n in SIZES:
+        cells = [f"{worst:.4f} ({rate:.3f})" for worst, rate in (size(n, tolerance) for tolerance in TOLERANCES)]
+        lines.append(f"| {n} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        "## Power: what the gate says at tolerance 0.05",
+        "",
+        f"Simulated, {REPEATS:,} image sets each, seed {SEED}: share of PASS / FAIL / INCONCLUSIVE.",
+        "",
+        f"| images | discordance | {' | '.join(f'true gap {gap:+g}' for gap in POWER_GAPS)} |",
+        f"|---|---|{'---|' * len(POWER_GAPS)}",
+    ]
+    for n in POWER_SIZES:
+        for discordance in POWER_DISCORDANCE:
+            cells = []
+            for gap in POWER_GAPS:
+                shares = power(n, 0.05, gap, discordance)
+                cells.append(" / ".join(f"{shares[verdict]:.3f}" for verdict in ("PASS", "FAIL", "INCONCLUSIVE")))
+            lines.append(f"| {n} | {discordance:g} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    from pathlib import Path
+
+    target = Path("docs/gate.md")
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(document(), encoding="utf-8")
+    print(target)
