@@ -148,7 +148,7 @@ class Catalog:
 
     def _path_or_hub_id(self, name: str, what: str, known: list[str]) -> str:
         path = Path(name).expanduser()
-        if path.exists():
+        if name and path.exists():
             return str(path)
         looks_like_a_path = name.startswith((".", "/", "~")) or name.count("/") > 1 or path.suffix == ".parquet"
         if looks_like_a_path:
@@ -165,12 +165,11 @@ class Catalog:
         stray = sorted(set(tables) - {"models", "image_sets"})
         if stray:
             raise CatalogError(f"{path}: table [{stray[0]}] means nothing; use [models.<name>] and [image_sets.<name>]")
-        models = {name: _checked(path, "models", name, entry, MODEL_KEYS) for name, entry in tables.get("models", {}).items()}
-        sets = {
-            name: _checked(path, "image_sets", name, entry, IMAGE_SET_KEYS)
-            for name, entry in tables.get("image_sets", {}).items()
-        }
-        return replace(self, models={**self.models, **models}, image_sets={**self.image_sets, **sets})
+        return replace(
+            self,
+            models={**self.models, **_entries(path, tables, "models", MODEL_KEYS)},
+            image_sets={**self.image_sets, **_entries(path, tables, "image_sets", IMAGE_SET_KEYS)},
+        )
 
 
 IMAGE_SET_OPTIONS = ("config", "split", "image", "label", "names", "label_order", "revision")
@@ -217,6 +216,13 @@ def _kind(source: str) -> Literal["hub", "parquet", "saved", "folder"]:
     if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
         return "saved"
     return "parquet" if any(path.glob("*.parquet")) else "folder"
+
+
+def _entries(path: Path, tables: Entry, table: str, keys: set[str]) -> dict[str, Entry]:
+    entries = tables.get(table, {})
+    if not isinstance(entries, dict):
+        raise CatalogError(f"{path}: entries of '{table}' must be tables: [{table}.<name>]")
+    return {name: _checked(path, table, name, entry, keys) for name, entry in entries.items()}
 
 
 def _checked(path: Path, table: str, name: str, entry: object, keys: set[str]) -> Entry:

@@ -1,0 +1,150 @@
+"""Names, paths and hub ids, and what a typo gets."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from emt_plugin.catalog import Catalog, CatalogError
+
+CATALOG = Catalog.load()
+
+
+def test_llava_is_the_7b_model_with_its_encoder() -> None:
+    spec = CATALOG.model("llava")
+    assert (spec.id, spec.source, spec.encoder) == (
+        "llava-1.5-7b",
+        "llava-hf/llava-1.5-7b-hf",
+        "openai/clip-vit-large-patch14-336",
+    )
+    assert spec.image_sets == ("mnist", "cifar10", "cifar100", "miniimagenet")
+
+
+def test_a_hub_id_of_the_catalog_is_the_catalog_entry() -> None:
+    assert CATALOG.model("llava-hf/llava-1.5-7b-hf") == CATALOG.model("llava")
+
+
+def test_the_papers_prompts_word_for_word() -> None:
+    digits = tuple(str(digit) for digit in range(10))
+    assert CATALOG.image_set("mnist").question(digits) == (
+        "What is the number in the image? Please only answer a single number in 0, 1, 2, 3, 4, 5, 6, 7, 8, 9."
+    )
+    cifar10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+    assert CATALOG.image_set("cifar10").question(cifar10) == (
+        "What is the object in the image? Please only answer a single object in "
+        "airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck."
+    )
+    assert CATALOG.image_set("mnist").caption("3") == 'a photo of the number: "3".'
+    assert CATALOG.image_set("cifar100").caption("apple") == "a photo of a apple."
+
+
+def test_columns_and_sources_of_the_papers_sets() -> None:
+    assert [(s.source, s.image, s.label, s.kind) for s in map(CATALOG.image_set, ("mnist", "cifar10", "cifar100", "miniimagenet"))] == [
+        ("ylecun/mnist", "image", "label", "hub"),
+        ("uoft-cs/cifar10", "img", "label", "hub"),
+        ("uoft-cs/cifar100", "img", "fine_label", "hub"),
+        ("timm/mini-imagenet", "image", "label", "hub"),
+    ]  # fmt: skip
+
+
+def test_miniimagenet_lists_its_labels_in_the_papers_order() -> None:
+    question = CATALOG.image_set("miniimagenet").question(("yawl", "wok", "African hunting dog"))
+    assert question.endswith("in African hunting dog, wok, yawl.")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("llvaa", r"unknown model 'llvaa' \(did you mean 'llava'\?\); known: llava, "),
+        ("./nowhere", r"no model at './nowhere': the path does not exist"),
+        ("a/b/c", r"no model at 'a/b/c'"),
+        ("", r"unknown model ''"),
+    ],
+)
+def test_a_typo_names_what_is_known(name: str, says: str) -> None:
+    with pytest.raises(CatalogError, match=says):
+        CATALOG.model(name)
+
+
+def test_an_unknown_image_set_names_what_is_known() -> None:
+    with pytest.raises(CatalogError, match=r"unknown image set 'cifra10' \(did you mean 'cifar10'\?\)"):
+        CATALOG.image_set("cifra10")
+    with pytest.raises(CatalogError, match="unknown image set 'unknown'"):
+        CATALOG.image_set("unknown")
+
+
+def test_ids_of_paths_and_hub_ids(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / ".my llava+v2"
+    folder.mkdir(parents=True)
+    assert CATALOG.model(str(folder)).id == "my-llava-v2"
+    assert CATALOG.model("someone/their-llava").id == "their-llava"
+    assert CATALOG.model("someone/their-llava").encoder is None
+
+
+def test_clashing_ids_get_six_digits_of_their_source(tmp_path: Path) -> None:
+    for parent in ("one", "two"):
+        (tmp_path / parent / "model").mkdir(parents=True)
+    names = [str(tmp_path / parent / "model") for parent in ("one", "two")]
+    first, second = CATALOG.models_named([*names, names[0]], None, None)
+    assert first.id != second.id
+    assert first.id.startswith("model-")
+    assert len(first.id) == len("model-") + 6
+
+
+def test_a_given_encoder_wins_and_says_so() -> None:
+    spec = CATALOG.model("llava", encoder="clip-mini")
+    assert spec.encoder_from == "--emt-encoder"
+    assert str(spec.encoder).endswith("models/clip-mini")
+
+
+def test_the_encoder_of_a_tower_by_its_shape() -> None:
+    large = {"model_type": "clip_vision_model", "hidden_size": 1024, "num_hidden_layers": 24, "image_size": 336, "patch_size": 14}
+    assert CATALOG.encoder_of_tower(large) == "openai/clip-vit-large-patch14-336"
+    assert CATALOG.encoder_of_tower({**large, "image_size": 224}) == "openai/clip-vit-large-patch14"
+    assert CATALOG.encoder_of_tower({**large, "hidden_size": 7}) is None
+
+
+def test_a_users_catalog_adds_and_replaces(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "birds").mkdir()
+    file = tmp_path / "catalog.toml"
+    file.write_text(
+        '[models.mine]\nsource = "model"\nencoder = "someone/clip"\nimage_sets = ["birds"]\n'
+        '[image_sets.birds]\nsource = "birds"\nprompt = "Which bird? {labels}"\nlike = "mnist"\nsplit = "validation"\n'
+    )
+    catalog = Catalog.load(file)
+    assert catalog.model("mine").source == str(tmp_path / "model")
+    assert catalog.model("mine").image_sets == ("birds",)
+    birds = catalog.image_set("birds")
+    assert (birds.source, birds.prompt, birds.split) == (str(tmp_path / "birds"), "Which bird? {labels}", "validation")
+    assert birds.template == CATALOG.image_set("mnist").template
+    assert catalog.model("llava").id == "llava-1.5-7b"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[models.mine]\n", "has no source"),
+        ('[models.mine]\nsource = "a/b"\nencodr = "x/y"\n', r"'encodr' in \[models.mine\] means nothing \(did you mean 'encoder'\?\)"),
+        ("[modles.mine]\n", r"table \[modles\] means nothing"),
+        ("[models", "cannot read the catalog file"),
+        ("models = 3\n", "must be tables"),
+    ],
+)
+def test_a_wrong_catalog_file_says_what_is_wrong(tmp_path: Path, text: str, says: str) -> None:
+    file = tmp_path / "catalog.toml"
+    file.write_text(text)
+    with pytest.raises(CatalogError, match=says):
+        Catalog.load(file)
+
+
+def test_names_resolve_without_anything_heavy() -> None:
+    code = (
+        "import sys; from emt_plugin.catalog import Catalog; c = Catalog.load(); c.model('llava'); c.image_set('cifar10'); "
+        "print([m for m in ('torch', 'datasets', 'transformers', 'numpy', 'huggingface_hub') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,191 @@
+"""Tango's test, the verdict and Holm, against published tables and independent computation."""
+
+from __future__ import annotations
+
+from itertools import product
+from math import comb, inf, sqrt
+from statistics import NormalDist
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import brentq
+
+from emt_plugin.gate import PairedCounts, Reference, Tolerance, compare, tango_interval, tango_z, with_holm
+from emt_plugin.gate.calibration import fewest_to_pass, passing_rate, power, size
+from emt_plugin.gate.comparison import Comparison, holm, images_needed
+
+# (both, only first, only second, neither), level, interval, source.
+TABLES = [
+    ((4, 9, 3, 16), 0.95, -0.02709, 0.38970, "ratesci, test3.R"),
+    ((43, 0, 1, 0), 0.90, -0.09566, 0.03652, "ratesci"),
+    ((59, 6, 16, 80), 0.95, -0.12402, -0.00543, "contingencytables, chapter 8, Cavo"),
+    ((1, 1, 7, 12), 0.95, -0.51723, -0.02600, "Fagerland 2014"),
+    ((53, 16, 8, 9), 0.95, -0.01966, 0.20691, "Agresti & Min 2005"),
+    ((0, 3, 0, 0), 0.95, -0.12299, 1.0, "contingencytables"),
+    ((36, 12, 2, 0), 0.95, 0.06111, 0.34471, "Newcombe 1998's data"),
+]
+
+
+@pytest.mark.parametrize(("table", "level", "low", "high", "source"), TABLES)
+def test_interval_of_published_tables(table: tuple[int, ...], level: float, low: float, high: float, source: str) -> None:
+    found = tango_interval(PairedCounts(*table), level)
+    assert found == pytest.approx((low, high), abs=6e-6), source
+
+
+def test_statistic_of_a_published_non_inferiority_test() -> None:
+    z = tango_z(PairedCounts(43, 0, 1, 0), -0.1)
+    assert z == pytest.approx(1.70856, abs=5e-6)
+    assert 1 - NormalDist().cdf(z) == pytest.approx(0.04377, abs=5e-6)
+
+
+def test_at_gap_zero_it_is_mcnemar() -> None:
+    assert tango_z(PairedCounts(59, 6, 16, 80), 0) == pytest.approx((6 - 16) / sqrt(6 + 16), abs=1e-12)
+
+
+counts = st.tuples(*[st.integers(0, 60)] * 4).filter(lambda cells: sum(cells) > 0).map(lambda cells: PairedCounts(*cells))
+
+
+@given(counts, st.sampled_from([0.8, 0.9, 0.95]))
+def test_the_interval_inverts_the_test(table: PairedCounts, level: float) -> None:
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    low, high = tango_interval(table, level)
+    assert -1 <= low <= table.gap <= high <= 1
+    for end, wanted in ((low, z), (high, -z)):
+        if abs(end) < 1 - 1e-9 and end != table.gap:
+            assert tango_z(table, end) == pytest.approx(wanted, abs=1e-6)
+
+
+@given(counts)
+def test_swapping_model_and_reference_mirrors_the_interval(table: PairedCounts) -> None:
+    low, high = tango_interval(table, 0.9)
+    mirrored = PairedCounts(table.both, table.only_reference, table.only_model, table.neither)
+    assert tango_interval(mirrored, 0.9) == pytest.approx((-high, -low), abs=1e-9)
+
+
+@given(counts.filter(lambda table: table.only_reference > 0 and table.only_model > 0))
+def test_the_bound_is_where_an_independent_root_finder_puts_it(table: PairedCounts) -> None:
+    z = NormalDist().inv_cdf(0.95)
+    root = brentq(lambda gap: tango_z(table, gap) - z, -1 + 1e-9, table.gap, xtol=1e-12)
+    assert tango_interval(table, 0.9).low == pytest.approx(root, abs=1e-8)
+
+
+def test_no_images_or_a_level_out_of_range_is_refused() -> None:
+    for table, level in ((PairedCounts(0, 0, 0, 0), 0.9), (PairedCounts(1, 0, 0, 0), 1.0)):
+        with pytest.raises(ValueError, match="needs images"):
+            tango_interval(table, level)
+
+
+def outcomes(both: int, only_model: int, only_reference: int, neither: int) -> tuple[list[bool], list[bool]]:
+    model = [True] * both + [True] * only_model + [False] * only_reference + [False] * neither
+    reference = [True] * both + [False] * only_model + [True] * only_reference + [False] * neither
+    return model, reference
+
+
+def compared(table: tuple[int, int, int, int], tolerance: float) -> Comparison:
+    return compare(*outcomes(*table), Reference("encoder", "e"), Tolerance(tolerance, "test", tolerance))
+
+
+def test_counts_keep_who_was_right() -> None:
+    comparison = compared((5, 2, 3, 1), 0.05)
+    assert (comparison.n11, comparison.n10, comparison.n01, comparison.n00) == (5, 2, 3, 1)
+    assert comparison.gap == pytest.approx(-1 / 11)
+
+
+def test_lists_of_different_length_are_refused() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        compare([True], [True, False], Reference("encoder", "e"), Tolerance(0.05, "test", 0.05))
+
+
+@pytest.mark.parametrize(
+    ("table", "tolerance", "verdict"),
+    [
+        ((900, 20, 20, 60), 0.05, "PASS"),
+        ((700, 10, 200, 90), 0.05, "FAIL"),
+        ((80, 5, 9, 6), 0.05, "INCONCLUSIVE"),
+        ((43, 0, 1, 0), 0.1, "PASS"),  # z 1.7086 > 1.6449
+        ((43, 0, 1, 0), 0.09, "INCONCLUSIVE"),
+        ((0, 0, 10, 0), 0.05, "FAIL"),  # nothing left
+        ((10, 0, 0, 0), 0.05, "INCONCLUSIVE"),  # ten images show nothing
+        ((1000, 0, 0, 0), 0.05, "PASS"),
+    ],
+)
+def test_verdicts(table: tuple[int, int, int, int], tolerance: float, verdict: str) -> None:
+    assert compared(table, tolerance).verdict == verdict
+
+
+@given(counts, st.sampled_from([0.01, 0.05, 0.2]))
+def test_the_verdict_is_that_of_the_one_sided_tests(table: PairedCounts, tolerance: float) -> None:
+    comparison = compared((int(table.both), int(table.only_model), int(table.only_reference), int(table.neither)), tolerance)
+    z, bound = tango_z(table, -tolerance), NormalDist().inv_cdf(0.95)
+    if abs(abs(z) - bound) > 1e-6:
+        assert comparison.verdict == ("PASS" if z > bound else "FAIL" if z < -bound else "INCONCLUSIVE")
+    assert comparison.p == pytest.approx(NormalDist().cdf(z))
+
+
+def test_images_needed_settles_and_one_fewer_does_not() -> None:
+    table = PairedCounts(80, 5, 9, 6)
+    needed = images_needed(table, 0.05)
+    assert needed is not None
+
+    def verdict(n: int) -> str:
+        cells = [cell * n / table.n for cell in (80, 5, 9, 6)]
+        low, high = tango_interval(PairedCounts(*cells), 0.9)
+        return "settled" if low > -0.05 or high < -0.05 else "open"
+
+    assert (verdict(needed - 1), verdict(needed)) == ("open", "settled")
+
+
+def test_a_gap_on_the_tolerance_is_never_settled() -> None:
+    assert images_needed(PairedCounts(85, 5, 10, 0), 0.05) is None
+
+
+def test_holm_worked_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == []
+
+
+def test_a_fail_that_does_not_survive_holm_may_be_chance_and_stays_a_fail() -> None:
+    alone = compared((160, 4, 26, 10), 0.05)
+    assert alone.verdict == "FAIL"
+    among = with_holm([alone] + [compared((900, 20, 20, 60), 0.05)] * 9)
+    assert among[0].verdict == "FAIL"
+    assert among[0].p_holm == pytest.approx(min(1, 10 * alone.p))
+    assert among[0].may_be_chance is (10 * alone.p >= 0.05)
+    assert not with_holm([alone])[0].may_be_chance
+
+
+def plain_passing_rate(n: int, tolerance: float, only_model: float, only_reference: float) -> float:
+    """Every table, one by one, with the verdict's own rule."""
+    total = 0.0
+    for b, c in product(range(n + 1), repeat=2):
+        if b + c <= n and tango_interval(PairedCounts(n - b - c, b, c, 0), 0.9).low > -tolerance:
+            rest = max(1 - only_model - only_reference, 0.0)
+            total += comb(n, b) * comb(n - b, c) * only_model**b * only_reference**c * rest ** (n - b - c)
+    return total
+
+
+@pytest.mark.parametrize(("n", "tolerance", "discordance"), [(20, 0.1, 0.1), (30, 0.1, 0.3), (25, 0.2, 0.5)])
+def test_exact_rate_equals_the_plain_enumeration(n: int, tolerance: float, discordance: float) -> None:
+    rates = ((discordance - tolerance) / 2, (discordance + tolerance) / 2)
+    thresholds = [fewest_to_pass(n, c, tolerance) for c in range(n + 1)]
+    assert passing_rate(n, thresholds, *rates) == pytest.approx(plain_passing_rate(n, tolerance, *rates), abs=1e-9)
+
+
+def test_size_and_power_of_a_planned_study() -> None:
+    # Exact enumeration at n=507, tolerance .05, discordance .2: power .8031, size .0494.
+    thresholds = [fewest_to_pass(507, c, 0.05) for c in range(508)]
+    assert passing_rate(507, thresholds, 0.1, 0.1) == pytest.approx(0.8031, abs=5e-5)
+    assert passing_rate(507, thresholds, 0.075, 0.125) == pytest.approx(0.0494, abs=5e-5)
+    assert power(507, 0.05, 0.0, 0.2)["PASS"] == pytest.approx(0.8031, abs=0.03)
+
+
+def test_worst_size_stays_near_the_nominal_five_percent() -> None:
+    worst, rate = size(200, 0.05)
+    assert 0.04 < worst < 0.06
+    assert 0.05 <= rate <= 1
+
+
+def test_statistic_without_any_deviation() -> None:
+    assert tango_z(PairedCounts(0, 0, 5, 0), -1.0) == 0.0
+    assert tango_z(PairedCounts(5, 0, 0, 0), -1.0) == inf

@@ -1,0 +1,159 @@
+"""Run record and journal: what is written is what is read, whatever a crash leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emt_plugin.gate import Reference, Tolerance, compare
+from emt_plugin.link import worse
+from emt_plugin.records import (
+    EncoderFacts,
+    Journal,
+    PairKey,
+    PairRecord,
+    RecordError,
+    Row,
+    RunRecord,
+    ScoreSummary,
+    Timing,
+    read_journals,
+    read_predictions,
+    write_predictions,
+)
+from emt_plugin.records.files import write_atomically
+
+
+def make_pair(right: int = 80, lost: int = 9, name: str = "images", tolerance: float = 0.05) -> PairRecord:
+    model = [True] * right + [False] * (100 - right)
+    reference = [True] * (right + lost) + [False] * (100 - right - lost)
+    comparison = compare(model, reference, Reference("encoder", "clip"), Tolerance(tolerance, "default", tolerance))
+    return PairRecord(
+        key=PairKey("model", name),
+        prompt="What?",
+        status="measured",
+        n=100,
+        n_split=500,
+        labels=("a", "b"),
+        scores=(ScoreSummary("answer", "1", right, 3, 97, {"wrong class": 100 - right - 3, "no answer": 3}),),
+        comparisons=(comparison,),
+        gate=0,
+        encoder=EncoderFacts("clip", "catalog", "own encoder", True, right + lost),
+        model_facts={"fingerprint": "abc"},
+        image_set_facts={"fingerprint": "def"},
+        timing=Timing(1.5, 1.0, 300),
+    )
+
+
+def make_run(*pairs: PairRecord, complete: bool = True, code: int = 0) -> RunRecord:
+    return RunRecord("run", "2026-01-01T00:00:00+00:00", 3.0, complete, code, None, {"a": 1}, {"b": {"c": None}}, tuple(pairs))
+
+
+def make_row(row: int, answer: str | None = "The object is a dog.") -> Row:
+    return Row(row, f"hash{row}", 0, 1, answer, 1, True, None, True, {"encoder:clip": 0}, 5)
+
+
+def test_a_pair_survives_the_wire() -> None:
+    pair = make_pair()
+    assert PairRecord.from_json(pair.to_json()) == pair
+    empty = PairRecord(PairKey("m", "s", "checkpoint-2"), status="crashed", reason="its worker crashed")
+    assert PairRecord.from_json(empty.to_json()) == empty
+
+
+def test_a_run_survives_the_disk(tmp_path: Path) -> None:
+    run = make_run(make_pair(), PairRecord(PairKey("m", "s")))
+    run.write(tmp_path)
+    assert RunRecord.read(tmp_path) == run
+
+
+def test_the_contracts_fields_are_there(tmp_path: Path) -> None:
+    make_run(make_pair(), complete=False, code=7).write(tmp_path)
+    content = json.loads((tmp_path / "run.json").read_text())
+    assert {"schema", "complete", "exit_code", "settings", "environment", "pairs"} <= set(content)
+    (pair,) = content["pairs"]
+    assert {"model", "checkpoint", "image_set", "prompt", "status", "reason", "n", "scores", "comparisons", "gate", "timing"} <= set(pair)
+    assert (pair["model"], pair["checkpoint"], pair["image_set"]) == ("model", None, "images")
+    assert {"scorer", "reference", "n11", "n10", "n01", "n00", "gap", "level", "low", "high", "tolerance", "tolerance_from",
+            "verdict", "p", "p_holm", "n_needed"} <= set(pair["comparisons"][0])  # fmt: skip
+
+
+def test_a_record_that_cannot_be_read_says_why(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match="holds no run.json"):
+        RunRecord.read(tmp_path)
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(RecordError, match="cannot read"):
+        RunRecord.read(tmp_path)
+    (tmp_path / "run.json").write_text('{"schema": 99}')
+    with pytest.raises(RecordError, match="schema 99"):
+        RunRecord.read(tmp_path)
+
+
+def test_ids_and_file_names() -> None:
+    assert PairKey("m", "s").id == "m/s"
+    assert PairKey("m", "s", "checkpoint-200").id == "m@checkpoint-200/s"
+    assert PairKey("m", "s").file_name == "m__s"
+
+
+def test_a_torn_last_line_costs_one_batch(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, "gw0")
+    journal.append("m/s", [make_row(0), make_row(1)])
+    journal.append("m/s", [make_row(2)])
+    journal.close()
+    path = tmp_path / "gw0.jsonl"
+    whole = path.read_bytes()
+    first = whole.index(b"\n") + 1
+    for cut in range(first, len(whole) - 1):
+        path.write_bytes(whole[:cut])
+        assert [row.row for row in read_journals(tmp_path)["m/s"]] == [0, 1]
+    path.write_bytes(whole)
+    assert [row.row for row in read_journals(tmp_path)["m/s"]] == [0, 1, 2]
+
+
+def test_journals_of_several_workers_are_one(tmp_path: Path) -> None:
+    for worker, row in (("gw0", 0), ("gw1", 1)):
+        journal = Journal(tmp_path, worker)
+        journal.append("m/s", [make_row(row)])
+        journal.close()
+    assert sorted(row.row for row in read_journals(tmp_path)["m/s"]) == [0, 1]
+    assert read_journals(tmp_path / "nowhere") == {}
+
+
+@given(st.text(max_size=300))
+def test_any_answer_survives_journal_and_predictions(tmp_path_factory: pytest.TempPathFactory, answer: str) -> None:
+    folder = tmp_path_factory.mktemp("run")
+    row = make_row(0, answer.encode("utf-8", "replace").decode())
+    journal = Journal(folder / "journal", "main")
+    journal.append("m/s", [row])
+    journal.close()
+    rows = read_journals(folder / "journal")["m/s"]
+    write_predictions(folder, "m__s", rows)
+    assert read_predictions(folder, "m__s") == [row]
+
+
+def test_a_failed_write_leaves_the_old_file_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_of_two_records_of_one_pair_the_worse_one_counts() -> None:
+    good, bad = make_pair(90, 0), make_pair(60, 30)
+    missing = PairRecord(PairKey("model", "images"), status="could-not-run", reason="no")
+    assert worse(None, missing) is missing
+    assert worse(good, bad) is bad
+    assert worse(bad, good) is bad
+    assert worse(missing, good) is good
+    assert worse(good, missing) is good

@@ -1,0 +1,131 @@
+"""Which tolerance wins, what is refused, and what is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from emt_plugin.gate import Tolerances, TolerancesError
+from emt_plugin.gate.tolerances import loss_to_accept, parse_tolerance, update_accepted_losses
+
+FILE = """\
+# our policy
+tolerance = 0.04
+
+[model."llava-*"]
+tolerance = 0.03
+
+[pair."llava-mini/emoji"]  # hard
+tolerance = 0.10
+
+[pair."other/digits"]
+accepted_loss = 0.18
+accepted_in = "run-1"
+accepted_on = "2026-01-01"
+accepted_images = "abc"
+
+[reference.model]
+tolerance = 0.02
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "tolerances.toml"
+    path.write_text(FILE)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("model", "image_set", "kind", "value"),
+    [
+        ("other", "mnist", "encoder", 0.04),
+        ("llava-mini", "mnist", "encoder", 0.03),
+        ("llava-mini", "emoji", "encoder", 0.10),
+        ("other", "digits", "encoder", 0.18),
+        ("other", "digits", "model", 0.02),  # a loss accepted against the encoder is none against a model
+        ("other", "digits", "checkpoint", 0.04),
+        ("llava-mini", "emoji", "checkpoint", 0.10),
+    ],
+)
+def test_precedence(file: Path, model: str, image_set: str, kind: str, value: float) -> None:
+    assert Tolerances.load(file).of(model, image_set, kind).value == value
+
+
+def test_the_command_line_stands_above_everything(file: Path) -> None:
+    tolerance = Tolerances.load(file, override=0.01).of("other", "digits")
+    assert (tolerance.value, tolerance.accepted, tolerance.source) == (0.01, False, "--emt-tolerance")
+
+
+def test_an_accepted_loss_knows_its_policy_and_origin(file: Path) -> None:
+    tolerance = Tolerances.load(file).of("other", "digits")
+    assert (tolerance.policy, tolerance.accepted) == (0.04, True)
+    assert (tolerance.accepted_in, tolerance.accepted_on, tolerance.accepted_images) == ("run-1", "2026-01-01", "abc")
+
+
+def test_an_accepted_loss_below_policy_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "t.toml"
+    path.write_text('[pair."m/s"]\naccepted_loss = 0.02\n')
+    tolerance = Tolerances.load(path).of("m", "s")
+    assert (tolerance.value, tolerance.accepted) == (0.05, False)
+
+
+def test_without_a_file_it_is_five_points() -> None:
+    assert Tolerances.load(None).of("m", "s").value == 0.05
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("5", "write 0.05"), ("0", r"in \(0, 1\)"), ("1", "write 0.01"), ("-0.1", r"in \(0, 1\)"), ("nan", "not a number"), ("x", "not a number"),
+     ("inf", "not a number"), ("500", r"in \(0, 1\)")],
+)  # fmt: skip
+def test_what_is_no_fraction_is_refused(text: str, says: str) -> None:
+    with pytest.raises(TolerancesError, match=says):
+        parse_tolerance(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("tolerance = 5\n", "write 0.05"),
+        ("tolerence = 0.05\n", "'tolerence' means nothing"),
+        ('[pair."a/b"]\ntolrance = 0.1\n', "may have"),
+        ('[pair."a/b"]\naccepted_loss = 12\n', "accepted_loss of a/b"),
+        ("[reference.encodr]\n", "means nothing"),
+        ("tolerance = [\n", "cannot read"),
+        ("tolerance = true\n", "not a number"),
+    ],
+)
+def test_a_wrong_file_says_what_is_wrong(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "t.toml"
+    path.write_text(text)
+    with pytest.raises(TolerancesError, match=says):
+        Tolerances.load(path)
+
+
+def test_updating_writes_accepted_losses_only(file: Path) -> None:
+    update_accepted_losses(file, {"new/set": (0.21, "fff")}, "encoder", "run-2", "2026-02-02")
+    text = file.read_text()
+    assert text.startswith(FILE[: FILE.index("[reference")])
+    assert "# hard" in text
+    tolerance = Tolerances.load(file).of("new", "set")
+    assert (tolerance.value, tolerance.policy, tolerance.accepted_in) == (0.21, 0.04, "run-2")
+    assert Tolerances.load(file).of("llava-mini", "emoji").value == 0.10
+
+
+def test_updating_against_a_model_keeps_to_its_own_table(file: Path) -> None:
+    update_accepted_losses(file, {"new/set": (0.21, "fff")}, "model", "run-2", "2026-02-02")
+    assert Tolerances.load(file).of("new", "set", "model").value == 0.21
+    assert Tolerances.load(file).of("new", "set", "encoder").value == 0.04
+
+
+def test_updating_makes_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "new.toml"
+    update_accepted_losses(path, {"a/b": (0.3, "f")}, "encoder", "r", "d")
+    assert Tolerances.load(path).of("a", "b").value == 0.3
+
+
+@pytest.mark.parametrize(("low", "loss"), [(-0.0612, 0.07), (-0.07, 0.08), (-0.9999, 0.99), (-1.0, 0.99)])
+def test_a_loss_is_accepted_to_the_next_whole_point(low: float, loss: float) -> None:
+    assert loss_to_accept(low) == loss
