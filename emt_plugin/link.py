@@ -13,6 +13,7 @@ from emt_plugin.records import PairKey, PairRecord
 MEASURED: pytest.StashKey[list[PairRecord]] = pytest.StashKey()
 PAYLOAD = "emt_pairs"
 EXPECTED = "emt_expected"
+GATE_FIXTURE = "_emt_gate"
 
 
 def record(item: pytest.Item, pair: PairRecord) -> None:
@@ -25,7 +26,8 @@ def attach(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestRe
     error = call.excinfo.value if call.excinfo else None
     pairs = item.stash.get(MEASURED, [])
     key = key_of(item)
-    expected = isinstance(error, CouldNotRun | ForgettingError)
+    ours = GATE_FIXTURE in getattr(item, "fixturenames", ())
+    expected = ours and isinstance(error, CouldNotRun | ForgettingError)
     if report.failed and expected:
         report.longrepr = f"{'' if isinstance(error, ForgettingError) else 'could not run: '}{error}"
         setattr(report, EXPECTED, True)

@@ -136,12 +136,15 @@ class Catalog:
         sources = {str(entry["source"]): known for known, entry in self.models.items()}
         return self._aliases().get(name) or sources.get(name) or name
 
-    def _image_set_entry(self, name: str) -> dict[str, Any]:
+    def _image_set_entry(self, name: str, below: tuple[str, ...] = ()) -> dict[str, Any]:
+        """An entry with what it inherits from the one that it is like."""
         entry = dict(self.image_sets[name])
         parent = entry.pop("like", UNKNOWN_IMAGE_SET)
         if parent not in self.image_sets:
             raise CatalogError(f"image set '{name}' is like '{parent}', which the catalog does not have")
-        inherited = {} if name == UNKNOWN_IMAGE_SET else self._image_set_entry(parent)
+        if parent in (name, *below) and name != UNKNOWN_IMAGE_SET:
+            raise CatalogError(f"image set '{name}' is like itself, by way of {', '.join((*below, parent))}")
+        inherited = {} if name == UNKNOWN_IMAGE_SET else self._image_set_entry(parent, (*below, name))
         for key in ("source", "config", "split", "image", "label", "revision"):
             inherited.pop(key, None)
         return inherited | entry

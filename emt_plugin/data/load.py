@@ -32,7 +32,7 @@ def load_image_set(spec: ImageSetSpec, limit: int | None = None) -> ImageSet:
                 f"name the columns in a catalog file (--emt-catalog)"
             )
     if len(table) == 0:
-        raise CouldNotRun(f"image set {spec.id}: the split '{split}' is empty")
+        raise CouldNotRun(_empty(spec, split))
     names, labels = _labels(table, spec)
     items = in_subset_order(_items(table, spec, labels))
     if len(items) < 1 or len(names) < 2:
@@ -80,6 +80,8 @@ def _open(spec: ImageSetSpec) -> tuple[Any, str]:
     try:
         opened = _opened(spec)
     except Exception as error:  # datasets passes on the errors of a dozen libraries.
+        if "corresponds to no data" in str(error):
+            raise CouldNotRun(_empty(spec, spec.split)) from None
         raise CouldNotRun(_why_not(spec, error)) from None
     if isinstance(opened, datasets.Dataset):
         return opened, spec.split
@@ -110,6 +112,10 @@ def _opened(spec: ImageSetSpec) -> Any:
     files = named or sorted(path.glob("*.parquet"))
     opened = datasets.load_dataset("parquet", data_files=[str(file) for file in files], split="train")
     return opened if named else datasets.DatasetDict(train=opened)
+
+
+def _empty(spec: ImageSetSpec, split: str) -> str:
+    return f"image set {spec.id}: the split '{split}' is empty"
 
 
 def _why_not(spec: ImageSetSpec, error: Exception) -> str:

@@ -10,9 +10,10 @@ from PIL import Image
 
 from emt_plugin.errors import CouldNotRun
 from emt_plugin.mllms.checkpoint import Checkpoint
+from emt_plugin.mllms.transformers_backend import refuse_random_weights
 
 BATCH_SIZE = 64
-# SigLIP was trained on texts padded to full length and gives other features without.
+# SigLIP was trained on texts padded to full length, without a mask, and gives other features otherwise.
 PADDED_TO_FULL_LENGTH = {"siglip", "siglip2"}
 
 
@@ -38,24 +39,32 @@ class ZeroShotEncoder:
         try:
             self.processor = AutoProcessor.from_pretrained(checkpoint.folder, backend="pil")
             wanted = dtype or ("float32" if device == "cpu" else "auto")
-            self.model: Any = AutoModel.from_pretrained(checkpoint.folder, dtype=wanted, use_safetensors=True)
+            model, info = AutoModel.from_pretrained(
+                checkpoint.folder, dtype=wanted, use_safetensors=True, output_loading_info=True
+            )
         except Exception as error:  # Whatever a stranger's checkpoint leads transformers to.
             text = " ".join(str(error).split())[:200]
             raise CouldNotRun(f"the encoder {checkpoint.name} cannot be loaded ({type(error).__name__}: {text})") from None
-        if not hasattr(self.model, "get_text_features") or not hasattr(self.model, "vision_model"):
+        refuse_random_weights(f"the encoder {checkpoint.name}", info)
+        if not hasattr(model, "get_text_features") or not hasattr(model, "vision_model"):
             raise CouldNotRun(
                 f"the encoder {checkpoint.name} has no text tower to classify with; name another with --emt-encoder"
             )
-        self.model = self.model.to(device).eval()
+        self.model: Any = model.to(device).eval()
 
     @torch.inference_mode()
     def text_features(self, captions: Sequence[str]) -> torch.Tensor:
         """Unit-length features, one row for each caption."""
         full = self.model.config.model_type in PADDED_TO_FULL_LENGTH
         inputs = self.processor.tokenizer(
-            list(captions), padding="max_length" if full else True, truncation=True, return_tensors="pt"
-        )
-        return _unit(self.model.get_text_features(**inputs.to(self.device)))
+            list(captions),
+            padding="max_length" if full else True,
+            max_length=self.model.config.text_config.max_position_embeddings,
+            truncation=True,
+            return_tensors="pt",
+        ).to(self.device)
+        wanted = ("input_ids",) if full else ("input_ids", "attention_mask")
+        return _unit(self.model.get_text_features(**{name: inputs[name] for name in wanted}))
 
     @torch.inference_mode()
     def image_features(self, images: Sequence[Image.Image]) -> torch.Tensor:

@@ -64,9 +64,7 @@ def size(n: int, tolerance: float) -> tuple[float, float]:
     """(worst probability of PASS at a true loss of exactly the tolerance, the discordance where it occurs)."""
     thresholds = [fewest_to_pass(n, c, tolerance) for c in range(n + 1)]
     rates = sorted({tolerance, *(tolerance + extra for extra in DISCORDANCE if tolerance + extra <= 1)})
-    worst = max(
-        (passing_rate(n, thresholds, (rate - tolerance) / 2, (rate + tolerance) / 2), rate) for rate in rates
-    )
+    worst = max((passing_rate(n, thresholds, (rate - tolerance) / 2, (rate + tolerance) / 2), rate) for rate in rates)
     return worst
 
 

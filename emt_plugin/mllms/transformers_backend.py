@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -62,38 +62,31 @@ class TransformersBackend:
         if unknown:
             raise ValueError(f"this backend cannot observe {', '.join(sorted(unknown))}")
         text = self.render(prompt)
-        return [
-            Observation(answer=answer, new_tokens=tokens)
-            for start in range(0, len(images), self.batch_size)
-            for answer, tokens in self._fitted(images[start : start + self.batch_size], text)
-        ]
+        seen: list[Observation] = []
+        while len(seen) < len(images):
+            batch = images[len(seen) : len(seen) + self.batch_size]
+            try:
+                seen += self._answers(batch, text)
+            except torch.OutOfMemoryError:
+                self._halve(len(batch))
+        return seen
+
+    def _halve(self, failed: int) -> None:
+        """Smaller batches from here on, after one of ``failed`` images did not fit."""
+        if failed == 1:
+            raise CouldNotRun(
+                f"{self.checkpoint.name} ran out of memory on {self.device} with one image; "
+                f"use a larger device or --emt-dtype bfloat16"
+            ) from None
+        self.batch_size = failed // 2
+        torch.cuda.empty_cache()
 
     def render(self, prompt: str) -> str:
         """The conversation as text: the checkpoint's own chat template with one image before the question."""
         return render(self.processor, prompt, self.checkpoint.name)
 
-    def _fitted(self, images: Sequence[Image.Image], text: str) -> Iterator[tuple[str, int]]:
-        """The answers of one batch; on out-of-memory the same images again, in smaller batches."""
-        size = len(images)
-        while True:
-            try:
-                answers = [
-                    answer
-                    for start in range(0, len(images), size)
-                    for answer in self._answers(images[start : start + size], text)
-                ]
-                return iter(answers)
-            except torch.OutOfMemoryError:
-                if size == 1:
-                    raise CouldNotRun(
-                        f"{self.checkpoint.name} ran out of memory on {self.device} with one image; "
-                        f"use a larger device or --emt-dtype bfloat16"
-                    ) from None
-                size = self.batch_size = max(1, size // 2)
-                torch.cuda.empty_cache()
-
     @torch.inference_mode()
-    def _answers(self, images: Sequence[Image.Image], text: str) -> list[tuple[str, int]]:
+    def _answers(self, images: Sequence[Image.Image], text: str) -> list[Observation]:
         tokenizer = self.processor.tokenizer
         inputs = self.processor(
             text=[text] * len(images),
@@ -117,7 +110,21 @@ class TransformersBackend:
         new = made[:, inputs["input_ids"].shape[1] :]
         answers = self.processor.batch_decode(new, skip_special_tokens=True)
         lengths = (new != _pad_token(self.model, tokenizer)).sum(-1).tolist()
-        return list(zip((answer.strip() for answer in answers), lengths, strict=True))
+        return [Observation(answer=answer.strip(), new_tokens=length) for answer, length in zip(answers, lengths, strict=True)]
+
+
+def refuse_random_weights(name: str, info: Any) -> None:
+    """Refuse a checkpoint that lacks weights: transformers would fill them with random numbers and go on.
+
+    Raises:
+        CouldNotRun: a tensor is missing or has another shape.
+    """
+    missing = sorted([*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])])
+    if missing:
+        raise CouldNotRun(
+            f"{name} lacks the weights of {len(missing)} tensors ({missing[0]} among them), which would be random: "
+            f"save the whole model again"
+        )
 
 
 def render(processor: Any, prompt: str, name: str) -> str:
@@ -126,22 +133,32 @@ def render(processor: Any, prompt: str, name: str) -> str:
     Raises:
         CouldNotRun: there is no chat template, or it drops the image.
     """
-    image_token = getattr(processor, "image_token", None)
-    tokenizer_template = getattr(processor.tokenizer, "chat_template", None)
-    if getattr(processor, "chat_template", None):
-        content: Any = [{"type": "image"}, {"type": "text", "text": prompt}]
-        text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
-    elif tokenizer_template and image_token:
-        # A text model's template knows nothing of images: the image token goes into the text.
-        turn = {"role": "user", "content": f"{image_token}\n{prompt}"}
-        text = processor.tokenizer.apply_chat_template([turn], add_generation_prompt=True, tokenize=False)
-    else:
+    if not getattr(processor, "chat_template", None) and not getattr(processor.tokenizer, "chat_template", None):
         raise CouldNotRun(
             f"{name} has no chat template: set processor.chat_template to its base model's and save the processor"
         )
-    if image_token and image_token not in text:
-        raise CouldNotRun(f"the chat template of {name} drops the image: '{image_token}' is not in the rendered prompt")
-    return str(text)
+    image_token = getattr(processor, "image_token", None)
+    parts: list[Any] = [[{"type": "image"}, {"type": "text", "text": prompt}]]
+    if image_token:
+        # The template of a text model takes plain text: there the image token goes into the text.
+        parts.append(f"{image_token}\n{prompt}")
+    for content in parts:
+        text = _rendered(processor, content)
+        if text and (not image_token or image_token in text):
+            return text
+    raise CouldNotRun(f"the chat template of {name} drops the image: '{image_token}' is not in the rendered prompt")
+
+
+def _rendered(processor: Any, content: Any) -> str | None:
+    """One user's turn through the template; None where the template takes no such content."""
+    from jinja2 import TemplateError
+
+    owner = processor if getattr(processor, "chat_template", None) else processor.tokenizer
+    try:
+        turn = [{"role": "user", "content": content}]
+        return str(owner.apply_chat_template(turn, add_generation_prompt=True, tokenize=False))
+    except (TemplateError, TypeError):
+        return None
 
 
 def _pad_token(model: Any, tokenizer: Any) -> int:
@@ -161,12 +178,17 @@ def _loaded(checkpoint: Checkpoint, device: str, dtype: str | None, trust_remote
     wanted = dtype or ("float32" if device == "cpu" else "auto")
     try:
         processor = AutoProcessor.from_pretrained(checkpoint.folder, backend="pil", trust_remote_code=trust_remote_code)
-        model = AutoModelForImageTextToText.from_pretrained(
-            checkpoint.folder, dtype=wanted, use_safetensors=True, trust_remote_code=trust_remote_code
+        model, info = AutoModelForImageTextToText.from_pretrained(
+            checkpoint.folder,
+            dtype=wanted,
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
         )
     except Exception as error:  # Whatever a stranger's checkpoint leads transformers to.
         text = " ".join(str(error).split())[:200]
         raise CouldNotRun(f"{checkpoint.name} cannot be loaded by transformers ({type(error).__name__}: {text})") from None
+    refuse_random_weights(checkpoint.name, info)
     tokenizer = processor.tokenizer
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token

@@ -101,7 +101,13 @@ def test_a_given_encoder_wins_and_says_so() -> None:
 
 
 def test_the_encoder_of_a_tower_by_its_shape() -> None:
-    large = {"model_type": "clip_vision_model", "hidden_size": 1024, "num_hidden_layers": 24, "image_size": 336, "patch_size": 14}
+    large = {
+        "model_type": "clip_vision_model",
+        "hidden_size": 1024,
+        "num_hidden_layers": 24,
+        "image_size": 336,
+        "patch_size": 14,
+    }
     assert CATALOG.encoder_of_tower(large) == "openai/clip-vit-large-patch14-336"
     assert CATALOG.encoder_of_tower({**large, "image_size": 224}) == "openai/clip-vit-large-patch14"
     assert CATALOG.encoder_of_tower({**large, "hidden_size": 7}) is None
@@ -128,7 +134,10 @@ def test_a_users_catalog_adds_and_replaces(tmp_path: Path) -> None:
     ("text", "says"),
     [
         ("[models.mine]\n", "has no source"),
-        ('[models.mine]\nsource = "a/b"\nencodr = "x/y"\n', r"'encodr' in \[models.mine\] means nothing \(did you mean 'encoder'\?\)"),
+        (
+            '[models.mine]\nsource = "a/b"\nencodr = "x/y"\n',
+            r"'encodr' in \[models.mine\] means nothing \(did you mean 'encoder'\?\)",
+        ),
         ("[modles.mine]\n", r"table \[modles\] means nothing"),
         ("[models", "cannot read the catalog file"),
         ("models = 3\n", "must be tables"),

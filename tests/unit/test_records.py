@@ -76,7 +76,19 @@ def test_the_contracts_fields_are_there(tmp_path: Path) -> None:
     content = json.loads((tmp_path / "run.json").read_text())
     assert {"schema", "complete", "exit_code", "settings", "environment", "pairs"} <= set(content)
     (pair,) = content["pairs"]
-    assert {"model", "checkpoint", "image_set", "prompt", "status", "reason", "n", "scores", "comparisons", "gate", "timing"} <= set(pair)
+    assert {
+        "model",
+        "checkpoint",
+        "image_set",
+        "prompt",
+        "status",
+        "reason",
+        "n",
+        "scores",
+        "comparisons",
+        "gate",
+        "timing",
+    } <= set(pair)
     assert (pair["model"], pair["checkpoint"], pair["image_set"]) == ("model", None, "images")
     assert {"scorer", "reference", "n11", "n10", "n01", "n00", "gap", "level", "low", "high", "tolerance", "tolerance_from",
             "verdict", "p", "p_holm", "n_needed"} <= set(pair["comparisons"][0])  # fmt: skip
