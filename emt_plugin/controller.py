@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import tempfile
 import time
+import traceback
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from emt_plugin.gate import with_holm
-from emt_plugin.gate.exit_code import Outcome, exit_code
+from emt_plugin.gate.exit_code import INCOMPLETE, STOPPED, Outcome, exit_code
 from emt_plugin.link import pair_id_of, pairs_of, was_expected, worse
-from emt_plugin.records import PairKey, PairRecord, Row, RunPlace, RunRecord, read_journals, write_predictions
+from emt_plugin.records import Journalled, PairKey, PairRecord, RunPlace, RunRecord, read_journals, write_predictions
 from emt_plugin.settings import Settings
 from emt_plugin.workers.place import PLACE
 
@@ -42,7 +43,7 @@ class Controller:
         self._interrupted = False
         self._test_failed = False
         self._lines: list[str] = []
-        self._rows: dict[str, list[Row]] = {}
+        self._journalled: dict[str, Journalled] = {}
         check_writable(settings.reports)
         config.stash[PLACE] = RunPlace(self.folder, "main")
 
@@ -116,15 +117,18 @@ class Controller:
         return self._by_id.get(pair_id_of(nodeid) or "")
 
     def _with_partial(self, pairs: list[PairRecord]) -> list[PairRecord]:
-        """Pairs without a measurement, with the number of images that are in the journals."""
-        self._rows = read_journals(self.folder / "journal")
-        done = {pair: len(rows) for pair, rows in self._rows.items()}
+        """Pairs without a measurement, with what the journals hold of them."""
+        self._journalled = read_journals(self.folder / "journal")
         return [
-            replace(pair, n=done[pair.key.id], reason=f"{pair.reason} ({done[pair.key.id]} images were measured)")
-            if pair.status in {"not-run", "crashed"} and pair.key.id in done
+            self._partial(pair, self._journalled[pair.key.id])
+            if pair.status != "measured" and pair.key.id in self._journalled
             else pair
             for pair in pairs
         ]
+
+    def _partial(self, pair: PairRecord, found: Journalled) -> PairRecord:
+        reason = f"{pair.reason} ({len(found.rows)} images were measured)"
+        return replace(found.start, status=pair.status, reason=reason, n=len(found.rows))
 
     def _finish(self, pairs: list[PairRecord], complete: bool, code: int) -> int:
         """Write everything; a full disk or the like makes the run incomplete, in one sentence."""
@@ -147,15 +151,18 @@ class Controller:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             for pair in pairs:
-                if pair.key.id in self._rows:
-                    write_predictions(self.folder, pair.key.file_name, self._rows[pair.key.id])
+                if pair.key.id in self._journalled:
+                    write_predictions(self.folder, pair.key.file_name, self._journalled[pair.key.id].rows)
             run.write(self.folder)
             report = render(self.folder)
             write_summary(self.folder)
             self._lines += self._update_tolerances(pairs)
         except OSError as error:
-            self._lines += ["", f"emt: the record could not be written ({error}); the run does not count"]
-            return 3 if code in (0, 1, 7) else code
+            self._lines += ["", f"emt: the record could not be written ({error}): the run does not count"]
+            return code if code == STOPPED else INCOMPLETE
+        except Exception:  # A fault in drawing must not end as pytest's own exit code, which would be a verdict.
+            self._lines += ["", traceback.format_exc(), "emt: the report could not be drawn: the run does not count"]
+            return code if code == STOPPED else INCOMPLETE
         self._lines += ["", f"report: {shown_path(report, self._config.invocation_params.dir)}", f"exit code: {code}"]
         return code
 

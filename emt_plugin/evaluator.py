@@ -107,9 +107,22 @@ class Evaluator:
             CouldNotRun: memory ran out with one image.
         """
         key = PairKey(model.spec.id, image_set.spec.id)
+        start = PairRecord(
+            key=key,
+            prompt=image_set.question,
+            n_split=image_set.n_split,
+            labels=image_set.labels,
+            model_facts=self._model_facts(model, image_set.question),
+            image_set_facts={
+                "source": image_set.spec.source,
+                "split": image_set.split,
+                "revision": image_set.spec.revision,
+                "fingerprint": image_set.fingerprint,
+            },
+        )
         cpu, wall = time.process_time(), time.perf_counter()
         references = self._references(model, image_set)
-        rows = self._observe(key, model, image_set, references)
+        rows = self._observe(start, model, image_set, references)
         timing = Timing(
             cpu_seconds=round(time.process_time() - cpu, 3),
             wall_seconds=round(time.perf_counter() - wall, 3),
@@ -129,25 +142,15 @@ class Evaluator:
         )
         wanted = self.settings.reference_kind
         gate = next((index for index, c in enumerate(comparisons) if c.reference.kind == wanted), None)
-        return PairRecord(
-            key=key,
-            prompt=image_set.question,
+        return replace(
+            start,
             status="measured",
             reason=None if gate is not None else no_encoder(model.spec.id),
             n=len(rows),
-            n_split=image_set.n_split,
-            labels=image_set.labels,
             scores=(summary(rows),),
             comparisons=comparisons,
             gate=gate,
             encoder=_encoder_facts(model, references, labels),
-            model_facts=self._model_facts(model, image_set.question),
-            image_set_facts={
-                "source": image_set.spec.source,
-                "split": image_set.split,
-                "revision": image_set.spec.revision,
-                "fingerprint": image_set.fingerprint,
-            },
             timing=timing,
         )
 
@@ -156,10 +159,14 @@ class Evaluator:
             return Tolerance(given, "emt.check(tolerance=...)", given)
         return self.settings.tolerances.of(key.model, key.image_set, kind)
 
-    def _observe(self, key: PairKey, model: LoadedModel, image_set: ImageSet, references: list[ReferenceAnswers]) -> list[Row]:
+    def _observe(
+        self, pair: PairRecord, model: LoadedModel, image_set: ImageSet, references: list[ReferenceAnswers]
+    ) -> list[Row]:
         scorer = AnswerScorer(image_set.labels, image_set.spec.stems)
         rows: list[Row] = []
         journal = Journal(self.place.folder / "journal", self.place.worker) if self.place else None
+        if journal:
+            journal.start(pair)
         try:
             for start, items in batches(image_set.items, model.backend.batch_size):
                 observations = model.backend.observe(
@@ -188,7 +195,7 @@ class Evaluator:
                     )
                 rows += batch
                 if journal:
-                    journal.append(key.id, batch)
+                    journal.append(pair.key, batch)
         finally:
             if journal:
                 journal.close()

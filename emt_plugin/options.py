@@ -15,6 +15,8 @@ from emt_plugin.settings import DEFAULT_LIMIT, DEFAULT_MODEL, DTYPES, Compute, S
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 SCORERS = ("answer",)
+# Inside an installed package, or beside it in a checkout.
+PACKAGED_TOLERANCES = tuple(folder / "benchmarks" / "tolerances.toml" for folder in Path(__file__).parents[:2])
 
 
 def build_settings(config: pytest.Config, active: bool) -> Settings:
@@ -40,7 +42,7 @@ def _build(config: pytest.Config, active: bool) -> Settings:
     if option.emt_scorer and option.emt_scorer not in SCORERS:
         raise pytest.UsageError(f"emt: unknown scorer '{option.emt_scorer}'; known: {', '.join(SCORERS)}")
     tolerances = _tolerances_file(config)
-    if option.emt_update_tolerances and (tolerances is None or _packaged(tolerances)):
+    if option.emt_update_tolerances and (tolerances is None or _packaged(tolerances, config.rootpath)):
         raise pytest.UsageError("emt: --emt-update-tolerances needs a file of your own: name it with --emt-tolerances FILE")
     override = parse_tolerance(option.emt_tolerance) if option.emt_tolerance else None
     return Settings(
@@ -106,10 +108,10 @@ def _tolerances_file(config: pytest.Config) -> Path | None:
         if not path.exists() and not config.option.emt_update_tolerances:
             raise pytest.UsageError(f"emt: no tolerances file at {path}; make it, or let --emt-update-tolerances make it")
         return path
-    beside = config.rootpath / "benchmarks" / "tolerances.toml"
-    packaged = Path(__file__).parent / "benchmarks" / "tolerances.toml"
-    return next((path for path in (beside, packaged) if path.exists()), None)
+    candidates = (config.rootpath / "benchmarks" / "tolerances.toml", *PACKAGED_TOLERANCES)
+    return next((path for path in candidates if path.exists()), None)
 
 
-def _packaged(path: Path) -> bool:
-    return path.parent.parent == Path(__file__).parent
+def _packaged(path: Path, root: Path) -> bool:
+    """Whether a tolerances file is the package's own rather than one of the user's project."""
+    return path in PACKAGED_TOLERANCES and not path.is_relative_to(root)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 from math import exp, inf, lgamma, log
 from statistics import NormalDist
 
@@ -64,14 +64,13 @@ def size(n: int, tolerance: float) -> tuple[float, float]:
     """(worst probability of PASS at a true loss of exactly the tolerance, the discordance where it occurs)."""
     thresholds = [fewest_to_pass(n, c, tolerance) for c in range(n + 1)]
     rates = sorted({tolerance, *(tolerance + extra for extra in DISCORDANCE if tolerance + extra <= 1)})
-    worst = max((passing_rate(n, thresholds, (rate - tolerance) / 2, (rate + tolerance) / 2), rate) for rate in rates)
-    return worst
+    return max((passing_rate(n, thresholds, (rate - tolerance) / 2, (rate + tolerance) / 2), rate) for rate in rates)
 
 
 def power(n: int, tolerance: float, gap: float, discordance: float, repeats: int = REPEATS) -> dict[str, float]:
     """Share of each verdict over simulated image sets, with a fixed seed."""
     generator = random.Random(f"{SEED}:{n}:{tolerance}:{gap}:{discordance}")
-    only_model, only_reference = (discordance + gap) / 2, (discordance - gap) / 2
+    only_model = (discordance + gap) / 2
     shares = {"PASS": 0, "FAIL": 0, "INCONCLUSIVE": 0}
     for _ in range(repeats):
         draws = [generator.random() for _ in range(n)]
@@ -81,7 +80,7 @@ def power(n: int, tolerance: float, gap: float, discordance: float, repeats: int
     return {verdict: count / repeats for verdict, count in shares.items()}
 
 
-@lru_cache(maxsize=None)
+@cache
 def _verdict(n: int, b: int, c: int, tolerance: float) -> str:
     return verdict_of(*tango_interval(PairedCounts(n - b - c, b, c, 0), LEVEL), tolerance)
 
@@ -101,13 +100,13 @@ def document() -> str:
         "",
         "Written by `python -m emt_plugin.gate.calibration`. Every number below is its output.",
         "",
-        "A pair passes if the one-sided 95 % lower bound of its gap (Tango 1998) lies above minus the tolerance, and fails if",
-        "the upper bound lies below it. That 5 % is asymptotic. What it is for a finite number of images:",
+        "A pair passes if the one-sided 95 % lower bound of its gap (Tango 1998) lies above minus the tolerance, and",
+        "fails if the upper bound lies below it. That 5 % is asymptotic. What it is for a finite number of images:",
         "",
         "## Size: how often a model that lost exactly the tolerance passes, at worst",
         "",
-        "Exact, by enumerating all tables, the worst over 50 rates of discordance from the tolerance itself (no image that only",
-        "the model gets right) upwards; in brackets the discordance where it occurs.",
+        "Exact, by enumerating all tables, the worst over 50 rates of discordance from the tolerance itself (no image that",
+        "only the model gets right) upwards; in brackets the discordance where it occurs.",
         "",
         f"| images | {' | '.join(f'tolerance {tolerance:g}' for tolerance in TOLERANCES)} |",
         f"|---|{'---|' * len(TOLERANCES)}",

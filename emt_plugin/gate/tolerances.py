@@ -137,17 +137,17 @@ class Tolerances:
     def _policy(
         self, tables: Mapping[str, Any], entry: Mapping[str, Any], model: str, pair: str, where: str
     ) -> tuple[float | None, str]:
-        file = self.path.name if self.path else "default"
+        file = f"{self.path.name}: " if self.path else ""
         if "tolerance" in entry:
-            return entry["tolerance"], f"{file}: pair {pair}{where}"
+            return entry["tolerance"], f"{file}pair {pair}{where}"
         for glob, values in tables.get("model", {}).items():
             if fnmatchcase(model, glob) and "tolerance" in values:
-                return values["tolerance"], f"{file}: model {glob}{where}"
+                return values["tolerance"], f"{file}model {glob}{where}"
         if "tolerance" in tables:
-            return tables["tolerance"], f"{file}: default{where}"
+            return tables["tolerance"], f"{file}default{where}"
         # A loss accepted for this kind of reference, with the policy left to the file's own tables.
         if "accepted_loss" in entry:
-            return self.tables.get("tolerance", DEFAULT), f"{file}: default"
+            return self.tables.get("tolerance", DEFAULT), f"{file}default"
         return None, ""
 
 

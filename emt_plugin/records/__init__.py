@@ -1,6 +1,6 @@
 """Pairs become a run record. Pure: no torch, no pytest."""
 
-from emt_plugin.records.journal import Journal, Row, read_journals, read_predictions, write_predictions
+from emt_plugin.records.journal import Journal, Journalled, Row, read_journals, read_predictions, write_predictions
 from emt_plugin.records.place import RunPlace
 from emt_plugin.records.record import (
     EncoderFacts,
@@ -15,6 +15,7 @@ from emt_plugin.records.record import (
 __all__ = [
     "EncoderFacts",
     "Journal",
+    "Journalled",
     "PairKey",
     "PairRecord",
     "RecordError",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from emt_plugin.records.files import write_atomically
+from emt_plugin.records.record import PairKey, PairRecord, pair_from_dict, pair_to_dict
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,19 @@ class Row:
         return json.dumps(asdict(self), allow_nan=False, ensure_ascii=False)
 
 
+@dataclass(frozen=True)
+class Journalled:
+    """What the journals hold of one pair.
+
+    Attributes:
+        start: what was known of it before its first image.
+        rows: its images, each once.
+    """
+
+    start: PairRecord
+    rows: list[Row]
+
+
 class Journal:
     """Appends batches to ``journal/<worker>.jsonl``; at most the batch under way is lost in a crash."""
 
@@ -53,9 +67,16 @@ class Journal:
         folder.mkdir(parents=True, exist_ok=True)
         self._file = (folder / f"{worker}.jsonl").open("a", encoding="utf-8")
 
-    def append(self, pair: str, rows: Iterable[Row]) -> None:
+    def start(self, pair: PairRecord) -> None:
+        """Write what is known of a pair before its first image: a crash must not cost its labels and prompt."""
+        self._write({"pair": pair.key.id, "start": pair_to_dict(pair)})
+
+    def append(self, pair: PairKey, rows: Iterable[Row]) -> None:
         """Write one batch of a pair and flush it."""
-        self._file.write(json.dumps({"pair": pair, "rows": [asdict(row) for row in rows]}, allow_nan=False) + "\n")
+        self._write({"pair": pair.id, "rows": [asdict(row) for row in rows]})
+
+    def _write(self, entry: dict[str, Any]) -> None:
+        self._file.write(json.dumps(entry, allow_nan=False) + "\n")
         self._file.flush()
 
     def close(self) -> None:
@@ -63,14 +84,17 @@ class Journal:
         self._file.close()
 
 
-def read_journals(folder: Path) -> dict[str, list[Row]]:
-    """All rows of all workers by pair id, each image once (the last word counts); a torn last line is passed over."""
+def read_journals(folder: Path) -> dict[str, Journalled]:
+    """What all workers wrote, by pair id; of an image's rows the last counts, and a torn last line is passed over."""
+    starts: dict[str, PairRecord] = {}
     rows: dict[str, dict[int, Row]] = {}
     for path in sorted(folder.glob("*.jsonl")):
         for entry in _whole_lines(path):
-            kept = rows.setdefault(entry["pair"], {})
-            kept.update({row["row"]: Row(**row) for row in entry["rows"]})
-    return {pair: list(kept.values()) for pair, kept in rows.items()}
+            if "start" in entry:
+                starts[entry["pair"]] = pair_from_dict(entry["start"])
+            else:
+                rows.setdefault(entry["pair"], {}).update({row["row"]: Row(**row) for row in entry["rows"]})
+    return {pair: Journalled(start, list(rows.get(pair, {}).values())) for pair, start in starts.items()}
 
 
 def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:

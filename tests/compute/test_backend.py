@@ -104,7 +104,8 @@ def test_sampling_settings_of_a_checkpoint_do_not_make_answers_random(tmp_path: 
     folder = save_llava(RECIPES[0], tmp_path)
     before = TransformersBackend(find(str(folder), "m", "m"), "cpu").observe(images, QUESTION, [], {"answer"})
     (folder / "generation_config.json").write_text(
-        '{"do_sample": true, "temperature": 1.5, "top_p": 0.5, "top_k": 3, "num_beams": 3, "eos_token_id": 3, "pad_token_id": 0}'
+        '{"do_sample": true, "temperature": 1.5, "top_p": 0.5, "top_k": 3, "num_beams": 3,'
+        ' "eos_token_id": 3, "pad_token_id": 0}'
     )
     backend = TransformersBackend(find(str(folder), "m", "m"), "cpu")
     assert backend.observe(images, QUESTION, [], {"answer"}) == before

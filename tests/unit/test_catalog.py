@@ -42,12 +42,13 @@ def test_the_papers_prompts_word_for_word() -> None:
 
 
 def test_columns_and_sources_of_the_papers_sets() -> None:
-    assert [(s.source, s.image, s.label, s.kind) for s in map(CATALOG.image_set, ("mnist", "cifar10", "cifar100", "miniimagenet"))] == [
+    specs = map(CATALOG.image_set, ("mnist", "cifar10", "cifar100", "miniimagenet"))
+    assert [(spec.source, spec.image, spec.label, spec.kind) for spec in specs] == [
         ("ylecun/mnist", "image", "label", "hub"),
         ("uoft-cs/cifar10", "img", "label", "hub"),
         ("uoft-cs/cifar100", "img", "fine_label", "hub"),
         ("timm/mini-imagenet", "image", "label", "hub"),
-    ]  # fmt: skip
+    ]
 
 
 def test_miniimagenet_lists_its_labels_in_the_papers_order() -> None:

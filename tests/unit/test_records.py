@@ -28,6 +28,8 @@ from emt_plugin.records import (
 )
 from emt_plugin.records.files import write_atomically
 
+KEY = PairKey("m", "s")
+
 
 def make_pair(right: int = 80, lost: int = 9, name: str = "images", tolerance: float = 0.05) -> PairRecord:
     model = [True] * right + [False] * (100 - right)
@@ -95,7 +97,7 @@ def test_the_contracts_fields_are_there(tmp_path: Path) -> None:
 
 
 def test_a_record_that_cannot_be_read_says_why(tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match="holds no run.json"):
+    with pytest.raises(RecordError, match=r"holds no run\.json"):
         RunRecord.read(tmp_path)
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(RecordError, match="cannot read"):
@@ -113,25 +115,28 @@ def test_ids_and_file_names() -> None:
 
 def test_a_torn_last_line_costs_one_batch(tmp_path: Path) -> None:
     journal = Journal(tmp_path, "gw0")
-    journal.append("m/s", [make_row(0), make_row(1)])
-    journal.append("m/s", [make_row(2)])
+    journal.start(PairRecord(KEY, prompt="What?", labels=("a", "b")))
+    journal.append(KEY, [make_row(0), make_row(1)])
+    journal.append(KEY, [make_row(2)])
     journal.close()
     path = tmp_path / "gw0.jsonl"
     whole = path.read_bytes()
-    first = whole.index(b"\n") + 1
+    first = whole.index(b"\n", whole.index(b"\n") + 1) + 1
     for cut in range(first, len(whole) - 1):
         path.write_bytes(whole[:cut])
-        assert [row.row for row in read_journals(tmp_path)["m/s"]] == [0, 1]
+        assert [row.row for row in read_journals(tmp_path)["m/s"].rows] == [0, 1]
     path.write_bytes(whole)
-    assert [row.row for row in read_journals(tmp_path)["m/s"]] == [0, 1, 2]
+    assert [row.row for row in read_journals(tmp_path)["m/s"].rows] == [0, 1, 2]
+    assert read_journals(tmp_path)["m/s"].start.labels == ("a", "b")
 
 
 def test_journals_of_several_workers_are_one(tmp_path: Path) -> None:
     for worker, row in (("gw0", 0), ("gw1", 1)):
         journal = Journal(tmp_path, worker)
-        journal.append("m/s", [make_row(row)])
+        journal.start(PairRecord(KEY))
+        journal.append(KEY, [make_row(row)])
         journal.close()
-    assert sorted(row.row for row in read_journals(tmp_path)["m/s"]) == [0, 1]
+    assert sorted(row.row for row in read_journals(tmp_path)["m/s"].rows) == [0, 1]
     assert read_journals(tmp_path / "nowhere") == {}
 
 
@@ -140,9 +145,10 @@ def test_any_answer_survives_journal_and_predictions(tmp_path_factory: pytest.Te
     folder = tmp_path_factory.mktemp("run")
     row = make_row(0, answer.encode("utf-8", "replace").decode())
     journal = Journal(folder / "journal", "main")
-    journal.append("m/s", [row])
+    journal.start(PairRecord(KEY))
+    journal.append(KEY, [row])
     journal.close()
-    rows = read_journals(folder / "journal")["m/s"]
+    rows = read_journals(folder / "journal")["m/s"].rows
     write_predictions(folder, "m__s", rows)
     assert read_predictions(folder, "m__s") == [row]
 

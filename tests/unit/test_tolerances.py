@@ -77,9 +77,17 @@ def test_without_a_file_it_is_five_points() -> None:
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("5", "write 0.05"), ("0", r"in \(0, 1\)"), ("1", "write 0.01"), ("-0.1", r"in \(0, 1\)"), ("nan", "not a number"), ("x", "not a number"),
-     ("inf", "not a number"), ("500", r"in \(0, 1\)")],
-)  # fmt: skip
+    [
+        ("5", "write 0.05"),
+        ("1", "write 0.01"),
+        ("0", r"in \(0, 1\)"),
+        ("-0.1", r"in \(0, 1\)"),
+        ("500", r"in \(0, 1\)"),
+        ("nan", "not a number"),
+        ("inf", "not a number"),
+        ("x", "not a number"),
+    ],
+)
 def test_what_is_no_fraction_is_refused(text: str, says: str) -> None:
     with pytest.raises(TolerancesError, match=says):
         parse_tolerance(text)

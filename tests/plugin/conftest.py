@@ -1,0 +1,98 @@
+"""Runs of the installed plugin in a folder of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+import torch  # noqa: F401  # before any in-process run, see _imported
+
+from emt_plugin.catalog import Catalog
+from emt_plugin.evaluator import Evaluator
+from emt_plugin.settings import Compute, Settings
+
+pytest_plugins = ["pytester"]
+
+REPOSITORY = Path(__file__).parents[2]
+GATE = (REPOSITORY / "benchmarks" / "test_forgetting.py").read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run."""
+
+    code: int
+    output: str
+    folder: Path
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The run record of the newest run."""
+        found = sorted((self.folder / "reports").glob("*/run.json"), key=lambda path: path.stat().st_mtime_ns)
+        return json.loads(found[-1].read_text(encoding="utf-8"))
+
+    @property
+    def place(self) -> Path:
+        """The newest run's folder."""
+        return self.folder / "reports" / self.record["run_id"]
+
+    def pair(self, name: str) -> dict[str, Any]:
+        """One pair of the record by ``model/image_set``."""
+        return next(pair for pair in self.record["pairs"] if f"{pair['model']}/{pair['image_set']}" == name)
+
+
+def environment() -> dict[str, str]:
+    """The environment without what pytest-xdist and coverage of an outer run left there."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "COV_"))}
+    return {**kept, "HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+@pytest.fixture(scope="session")
+def _imported() -> None:
+    """Load everything heavy once: an in-process run forgets what it was first to import, and torch loads only once."""
+    catalog = Catalog.load()
+    evaluator = Evaluator(Settings(compute=Compute(limit=2)), None, print)
+    evaluator.measure(evaluator.model(catalog.model("llava-mini")), evaluator.image_set(catalog.image_set("mnist-mini")))
+    evaluator.close()
+
+
+@pytest.fixture
+def suite(pytester: pytest.Pytester) -> Path:
+    """A folder with the gate and nothing else, as a team that installed the package might have."""
+    (pytester.path / "test_forgetting.py").write_text(GATE, encoding="utf-8")
+    (pytester.path / "pytest.ini").write_text("[pytest]\n")
+    return pytester.path
+
+
+@pytest.fixture
+def run(suite: Path, pytester: pytest.Pytester, _imported: None) -> Callable[..., Run]:
+    """Run pytest in the suite's folder: in this process without workers, in one of its own with them."""
+
+    def start(*arguments: str, **variables: str) -> Run:
+        every = ("-p", "no:hypothesispytest", *arguments)
+        if variables or "-n2" in arguments:
+            return in_a_process(suite, every, variables)
+        done = pytester.runpytest_inprocess(*every)
+        return Run(int(done.ret), done.stdout.str() + done.stderr.str(), suite)
+
+    return start
+
+
+def in_a_process(folder: Path, arguments: Sequence[str], variables: Mapping[str, str] = MappingProxyType({})) -> Run:
+    """Run pytest as a person would."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *arguments],
+        cwd=folder, env={**environment(), **variables}, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    return Run(done.returncode, done.stdout + done.stderr, folder)
+
+
+SERIAL_AND_WORKERS = pytest.mark.parametrize("workers", [(), ("-n0",), ("-n2",)], ids=["serial", "n0", "n2"])

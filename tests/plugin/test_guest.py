@@ -1,0 +1,126 @@
+"""Guest manners: a suite that does not ask for the gate is the same with the plugin and without it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.plugin.conftest import Run, environment, in_a_process
+
+FOREIGN = """\
+import os, signal, pytest
+
+def test_passes():
+    pass
+
+def test_fails():
+    assert 1 == 2
+
+@pytest.mark.skip
+def test_skipped():
+    pass
+
+@pytest.mark.parametrize("n", range(3))
+def test_numbers(n):
+    assert "OMP_NUM_THREADS" not in os.environ
+
+def test_may_crash():
+    if os.environ.get("CRASH") and "PYTEST_XDIST_WORKER" in os.environ:
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def outcome(run: Run) -> tuple[int, str]:
+    """Exit code and what was printed, less seconds, workers and the list of plugins."""
+    text = re.sub(r"in \d+\.\d+s.*|gw\d+|plugins: .*|object at 0x\w+", "", run.output)
+    return run.code, "\n".join(sorted(line for line in text.splitlines() if line.strip(" =")))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables"),
+    [(("-p", "no:xdist"), {}), (("-n2",), {}), (("-n2",), {"CRASH": "1"}), (("-x",), {}), (("--collect-only", "-q"), {})],
+    ids=["no-xdist", "n2", "n2-crash", "x", "collect"],
+)
+def test_a_foreign_suite_is_the_same_with_and_without_us(
+    tmp_path: Path, arguments: tuple[str, ...], variables: dict[str, str]
+) -> None:
+    (tmp_path / "test_foreign.py").write_text(FOREIGN)
+    quiet = ("-q", "-p", "no:cacheprovider", "-p", "no:benchmark", "-p", "no:hypothesispytest")
+    without = in_a_process(tmp_path, ("-p", "no:emt_plugin.plugin", *quiet, *arguments), variables)
+    with_us = in_a_process(tmp_path, (*quiet, *arguments), variables)
+    assert outcome(with_us) == outcome(without)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["test_foreign.py"]
+
+
+def test_the_entry_module_needs_nothing_but_pytest() -> None:
+    code = (
+        "import sys, pytest, emt_plugin.plugin; heavy = ('torch', 'transformers', 'datasets', 'numpy', 'jinja2', 'xdist', "
+        "'pytest_benchmark', 'pyarrow', 'scipy', 'PIL', 'huggingface_hub', 'tomlkit', 'filelock'); "
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment())
+    assert done.stdout.strip() == "[]"
+
+
+def test_collecting_the_gate_imports_nothing_heavy(tmp_path: Path, suite: Path) -> None:
+    code = (
+        "import sys, pytest; code = pytest.main(['--co', '-q', '--emt-model', 'llava-mini', '-p', 'no:hypothesispytest']); "
+        "heavy = ('numpy', 'scipy', 'jinja2', 'pyarrow', 'datasets', 'torch', 'transformers'); "
+        "print(int(code), [name for name in heavy if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=suite, env=environment()
+    )
+    assert done.stdout.splitlines()[-1] == "0 []"
+
+
+FIXTURE_SUITE = """\
+import pytest
+
+def test_holds(emt):
+    pair = emt.check(model="llava-mini", image_set="mnist-mini", tolerance=0.05)
+    assert pair.n == 500
+
+def test_forgot(emt):
+    emt.check(model="llava-mini-forgot", image_set="emoji-mini", tolerance=0.05)
+
+def test_typo(emt):
+    with pytest.raises(ValueError, match="did you mean 'llava'"):
+        emt.check(model="llvaa", image_set="mnist-mini")
+
+def test_tolerance(emt):
+    with pytest.raises(ValueError, match="write 0.05"):
+        emt.check(model="llava-mini", image_set="mnist-mini", tolerance=5)
+"""
+
+
+def test_the_fixture_gates_a_foreign_suite_and_leaves_no_file(tmp_path: Path) -> None:
+    (tmp_path / "test_release.py").write_text(FIXTURE_SUITE.replace("500", "1000"))
+    done = in_a_process(tmp_path, ("-p", "no:cacheprovider", "-p", "no:benchmark", "-p", "no:hypothesispytest"))
+    assert done.code == 1, done.output
+    assert "1 failed, 3 passed" in done.output
+    assert "FAIL llava-mini-forgot/emoji-mini: " in done.output
+    assert "Traceback" not in done.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["test_release.py"]
+
+
+def test_with_an_option_the_fixtures_pairs_are_recorded_too(tmp_path: Path) -> None:
+    (tmp_path / "test_release.py").write_text(FIXTURE_SUITE)
+    done = in_a_process(tmp_path, ("--emt-limit", "500", "-p", "no:hypothesispytest"))
+    assert done.code == 1, done.output
+    verdicts = {f"{pair['model']}/{pair['image_set']}": pair["comparisons"][0]["verdict"] for pair in done.record["pairs"]}
+    assert verdicts == {"llava-mini/mnist-mini": "PASS", "llava-mini-forgot/emoji-mini": "FAIL"}
+    assert done.pair("llava-mini/mnist-mini")["comparisons"][0]["tolerance_from"] == "emt.check(tolerance=...)"
+
+
+def test_ini_alone_turns_the_gate_on(suite: Path) -> None:
+    (suite / "pytest.ini").write_text(
+        "[pytest]\nemt = true\nemt_model = llava-mini\nemt_image_set = mnist-mini\nemt_limit = 400\n"
+    )
+    done = in_a_process(suite, ("-p", "no:hypothesispytest"))
+    assert done.code == 0, done.output
+    assert [pair["n"] for pair in done.record["pairs"]] == [400]
