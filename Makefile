@@ -1,0 +1,48 @@
+# `make bench` and `make test` do everything from a fresh clone: a virtual environment, an install, a run.
+# Needs Python 3.11 or newer and a package index. Nothing is installed twice: a stamp remembers what was.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+EXTRAS := workers,throughput,test,zoo
+INSTALLED := $(VENV)/.installed
+# The bundled models and image sets need no hub; the suite's own tests must not reach for one either.
+OFFLINE := HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1
+ARGS ?=
+
+.PHONY: bench test lint gate-doc zoo wheel clean
+
+bench: $(INSTALLED)
+	$(OFFLINE) $(BIN)/pytest benchmarks $(ARGS)
+
+test: $(INSTALLED) lint
+	$(OFFLINE) $(BIN)/pytest $(ARGS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# docs/gate.md: how often the gate errs, computed anew.
+gate-doc: $(INSTALLED)
+	$(BIN)/python -m emt_plugin.gate.calibration
+
+# The bundled image sets and models, made anew; about 40 minutes on two cores.
+# Needs Debian's dataset-fashion-mnist, fonts-noto-color-emoji and unicode-data.
+zoo: $(INSTALLED)
+	$(BIN)/python fixtures/mini/build_image_sets.py
+	$(BIN)/python fixtures/mini/train_models.py
+
+wheel: $(INSTALLED)
+	$(BIN)/pip wheel --no-deps --wheel-dir dist .
+
+# torch comes first and by its exact version: a bare `torch` pulls gigabytes for machines that have a GPU.
+$(INSTALLED): pyproject.toml constraints.txt hatch_build.py
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,64 @@
+"""The built wheel, installed where no checkout is: it gates the bundled model and serves a foreign suite."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+RELEASE = 'def test_release(emt):\n    emt.check(model="llava-mini", image_set="mnist-mini", tolerance=0.05)\n'
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the installed wheel; its dependencies are those of this environment."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", str(folder), str(REPOSITORY)], check=True)
+    (wheel,) = folder.glob("*.whl")
+    target = folder / "site"
+    subprocess.run([*pip, "install", "--no-deps", "--target", str(target), str(wheel)], check=True)
+    return target
+
+
+def pytest_in(folder: Path, site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
+    environment |= {"PYTHONPATH": str(site), "HF_HUB_OFFLINE": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:hypothesispytest", *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_it_gates_the_bundled_model(site: Path, tmp_path: Path) -> None:
+    done = pytest_in(tmp_path, site, "--pyargs", "emt_plugin.benchmarks", "--emt-model", "llava-mini", "--emt-limit", "400")
+    assert "test_forgetting.py ...." in done.stdout or "FF" in done.stdout, done.stdout + done.stderr
+    assert "llava-mini/emoji-mini" in done.stdout
+    assert done.returncode in (0, 7), done.stdout
+    (report,) = tmp_path.glob("reports/*/report.html")
+    assert str(site) in report.read_text()  # the weights came out of the wheel
+
+
+def test_it_serves_a_foreign_suite(site: Path, tmp_path: Path) -> None:
+    (tmp_path / "test_release.py").write_text(RELEASE)
+    done = pytest_in(tmp_path, site)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
+
+
+def test_the_wheel_carries_what_it_says(site: Path) -> None:
+    (wheel,) = site.parent.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    for wanted in ("benchmarks/tolerances.toml", "catalog/models.toml", "report/templates/report.html", "py.typed",
+                   "fixtures/mini/models/llava-mini/model.safetensors", "fixtures/mini/image_sets/emoji-mini/test.parquet"):  # fmt: skip
+        assert f"emt_plugin/{wanted}" in names
+    assert not [name for name in names if name.startswith(("tests/", "fixtures/", "benchmarks/"))]
