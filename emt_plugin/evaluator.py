@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emt_plugin.catalog import ImageSetSpec, ModelSpec
+from emt_plugin.catalog import ImageSetSpec, ModelSpec, display
 from emt_plugin.gate import Reference, Tolerance, compare
 from emt_plugin.records import EncoderFacts, Journal, PairKey, PairRecord, Row, RunPlace, ScoreSummary, Timing
 from emt_plugin.scoring import AnswerScorer
@@ -114,7 +114,7 @@ class Evaluator:
             labels=image_set.labels,
             model_facts=self._model_facts(model, image_set.question),
             image_set_facts={
-                "source": image_set.spec.source,
+                "source": display(image_set.spec.source),
                 "split": image_set.split,
                 "revision": image_set.spec.revision,
                 "fingerprint": image_set.fingerprint,
@@ -290,7 +290,7 @@ class Evaluator:
         import torch
 
         return {
-            "source": model.spec.source,
+            "source": display(model.spec.source),
             "revision": model.spec.revision,
             "fingerprint": model.backend.fingerprint,
             "architecture": ", ".join(model.backend.checkpoint.config.get("architectures") or ()),

@@ -13,7 +13,6 @@ from emt_plugin.records import PairKey, PairRecord
 MEASURED: pytest.StashKey[list[PairRecord]] = pytest.StashKey()
 PAYLOAD = "emt_pairs"
 EXPECTED = "emt_expected"
-GATE_FIXTURE = "_emt_gate"
 
 
 def record(item: pytest.Item, pair: PairRecord) -> None:
@@ -26,8 +25,7 @@ def attach(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestRe
     error = call.excinfo.value if call.excinfo else None
     pairs = item.stash.get(MEASURED, [])
     key = key_of(item)
-    ours = GATE_FIXTURE in getattr(item, "fixturenames", ())
-    expected = ours and isinstance(error, CouldNotRun | ForgettingError)
+    expected = isinstance(error, CouldNotRun | ForgettingError)
     if report.failed and expected:
         report.longrepr = f"{'' if isinstance(error, ForgettingError) else 'could not run: '}{error}"
         setattr(report, EXPECTED, True)
@@ -55,6 +53,13 @@ def key_of(item: pytest.Item) -> PairKey | None:
     if not {"emt_model", "emt_image_set"} <= set(parameters):
         return None
     return PairKey(parameters["emt_model"].id, parameters["emt_image_set"].id)
+
+
+def model_by_model(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Items that have pairs, those of one model together, models and image sets in order of first appearance."""
+    keys = {item: key for item in items if (key := key_of(item))}
+    models = list(dict.fromkeys(key.model for key in keys.values()))
+    return sorted(items, key=lambda item: models.index(keys[item].model))
 
 
 def pair_id_of(nodeid: str) -> str | None:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from emt_plugin.settings import Settings
 
 pytest_plugins = ["emt_plugin.suite"]
+PAIR_FIXTURES = ("emt_model", "emt_image_set")
+GATE_FIXTURE = "_emt_gate"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -63,10 +65,21 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One test for each model x image-set pair."""
-    if {"emt_model", "emt_image_set"} <= set(metafunc.fixturenames):
+    if set(PAIR_FIXTURES) <= set(metafunc.fixturenames):
         settings = settings_of(metafunc.config)
         ids = [key.id for key in settings.keys]
-        metafunc.parametrize(("emt_model", "emt_image_set"), settings.pairs, indirect=True, ids=ids, scope="session")
+        metafunc.parametrize(PAIR_FIXTURES, settings.pairs, indirect=True, ids=ids, scope="session")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a model's pairs together: pytest has just grouped by image set too, which would load models in turns."""
+    ours = [index for index, item in enumerate(items) if uses(item, *PAIR_FIXTURES)]
+    if ours:
+        from emt_plugin.link import model_by_model
+
+        for index, item in zip(ours, model_by_model([items[index] for index in ours]), strict=True):
+            items[index] = item
 
 
 @pytest.hookimpl(wrapper=True)
@@ -75,10 +88,16 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Send what was measured along with the report, and tell a user's mistake in one sentence."""
     report = yield
-    from emt_plugin.link import attach
+    if uses(item, GATE_FIXTURE):
+        from emt_plugin.link import attach
 
-    attach(item, call, report)
+        attach(item, call, report)
     return report
+
+
+def uses(item: pytest.Item, *fixtures: str) -> bool:
+    """Whether an item asks for all of these fixtures, by itself or through others."""
+    return set(fixtures) <= set(getattr(item, "fixturenames", ()))
 
 
 SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()

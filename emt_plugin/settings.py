@@ -79,7 +79,7 @@ class Settings:
             "models": list(dict.fromkeys(model.id for model, _ in self.pairs)),
             "image_sets": list(dict.fromkeys(image_set.id for _, image_set in self.pairs)),
             "reference": self.reference.id if self.reference else "encoder",
-            "tolerances": str(self.tolerances.path) if self.tolerances.path else None,
+            "tolerances": self.tolerances.path.name if self.tolerances.path else None,
             "tolerance": self.tolerances.override,
             "scorers": ["answer"],
             "compute": asdict(self.compute),

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
+PYTEST = ("-m", "pytest", "-p", "no:hypothesispytest")
 RELEASE = 'def test_release(emt):\n    emt.check(model="llava-mini", image_set="mnist-mini", tolerance=0.05)\n'
 
 
@@ -26,11 +27,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-def pytest_in(folder: Path, site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def python_in(folder: Path, site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
     environment |= {"PYTHONPATH": str(site), "HF_HUB_OFFLINE": "1"}
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:hypothesispytest", *arguments],
+        [sys.executable, *arguments],
         cwd=folder,
         env=environment,
         capture_output=True,
@@ -40,17 +41,17 @@ def pytest_in(folder: Path, site: Path, *arguments: str) -> subprocess.Completed
 
 
 def test_it_gates_the_bundled_model(site: Path, tmp_path: Path) -> None:
-    done = pytest_in(tmp_path, site, "--pyargs", "emt_plugin.benchmarks", "--emt-model", "llava-mini", "--emt-limit", "400")
-    assert "test_forgetting.py ...." in done.stdout or "FF" in done.stdout, done.stdout + done.stderr
-    assert "llava-mini/emoji-mini" in done.stdout
-    assert done.returncode in (0, 7), done.stdout
-    (report,) = tmp_path.glob("reports/*/report.html")
-    assert str(site) in report.read_text()  # the weights came out of the wheel
+    used = python_in(tmp_path, site, "-c", "import emt_plugin.catalog as c; print(c.bundled_folder())")
+    assert used.stdout.strip() == str(site / "emt_plugin" / "fixtures" / "mini")
+    done = python_in(tmp_path, site, *PYTEST, "--pyargs", "emt_plugin.benchmarks", "--emt-model", "llava-mini")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "PASS: 4 of 4 pairs, 2 of them by an accepted loss" in done.stdout
+    assert len(list(tmp_path.glob("reports/*/report.html"))) == 1
 
 
 def test_it_serves_a_foreign_suite(site: Path, tmp_path: Path) -> None:
     (tmp_path / "test_release.py").write_text(RELEASE)
-    done = pytest_in(tmp_path, site)
+    done = python_in(tmp_path, site, *PYTEST)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed" in done.stdout
 
@@ -58,7 +59,13 @@ def test_it_serves_a_foreign_suite(site: Path, tmp_path: Path) -> None:
 def test_the_wheel_carries_what_it_says(site: Path) -> None:
     (wheel,) = site.parent.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    for wanted in ("benchmarks/tolerances.toml", "catalog/models.toml", "report/templates/report.html", "py.typed",
-                   "fixtures/mini/models/llava-mini/model.safetensors", "fixtures/mini/image_sets/emoji-mini/test.parquet"):  # fmt: skip
+    for wanted in (
+        "benchmarks/tolerances.toml",
+        "catalog/models.toml",
+        "report/templates/report.html",
+        "py.typed",
+        "fixtures/mini/models/llava-mini/model.safetensors",
+        "fixtures/mini/image_sets/emoji-mini/test.parquet",
+    ):
         assert f"emt_plugin/{wanted}" in names
     assert not [name for name in names if name.startswith(("tests/", "fixtures/", "benchmarks/"))]

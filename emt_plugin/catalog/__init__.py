@@ -1,6 +1,6 @@
 """Names, paths and hub ids become specs. Imports nothing heavier than the standard library."""
 
 from emt_plugin.catalog.catalog import Catalog, CatalogError
-from emt_plugin.catalog.specs import BUNDLED, ImageSetSpec, ModelSpec, bundled_folder
+from emt_plugin.catalog.specs import BUNDLED, ImageSetSpec, ModelSpec, bundled_folder, display
 
-__all__ = ["BUNDLED", "Catalog", "CatalogError", "ImageSetSpec", "ModelSpec", "bundled_folder"]
+__all__ = ["BUNDLED", "Catalog", "CatalogError", "ImageSetSpec", "ModelSpec", "bundled_folder", "display"]

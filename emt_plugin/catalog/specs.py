@@ -83,3 +83,10 @@ def bundled_folder() -> Path:
     package = Path(__file__).parents[1]
     installed = package / "fixtures" / "mini"
     return installed if installed.is_dir() else package.parent / "fixtures" / "mini"
+
+
+def display(source: str) -> str:
+    """A source as a record shows it: bundled things by name, wherever they are installed."""
+    path = Path(source)
+    folder = bundled_folder()
+    return f"{BUNDLED}{path.name}" if path.is_relative_to(folder) else source

@@ -113,11 +113,12 @@ def test_ctrl_c_keeps_what_was_measured(suite: Path, workers: tuple[str, ...]) -
     assert "INCOMPLETE" in (done.place / "report.html").read_text()
 
 
-def test_four_models_on_two_workers_load_once_each(run: Start, suite: Path) -> None:
+@pytest.mark.parametrize("workers", ["-n0", "-n2"])
+def test_four_models_load_once_each(suite: Path, workers: str) -> None:
     (suite / "conftest.py").write_text(LOADS)
     models = copies(suite, ["a", "b", "c", "d"])
     sets = ("--emt-image-set", "mnist-mini", "--emt-image-set", "digits-mini", "--emt-image-set", "emoji-mini")
-    done = run(*models, *sets, "--emt-limit", "5", "-n2", LOADS=str(suite / "loads"))
+    done = in_a_process(suite, (*models, *sets, "--emt-limit", "5", workers), {"LOADS": str(suite / "loads")})
     assert len(done.record["pairs"]) == 12
     loads = Counter(line.split()[0] for line in (suite / "loads").read_text().splitlines())
     assert loads == dict.fromkeys("abcd", 1)
