@@ -28,8 +28,9 @@ def write_summary(folder: Path) -> Path:
     return path
 
 
+MARKUP = str.maketrans({sign: f"\\{sign}" for sign in "\\`*_<>|"} | {"\n": " ", "\r": " "})
+
+
 def _cell(text: str) -> str:
     """Text from strangers, kept from being read as markup."""
-    for sign in "\\`*_{}[]<>#|":
-        text = text.replace(sign, f"&#{ord(sign)};")
-    return text.replace("\n", " ")
+    return text.translate(MARKUP).replace("](", "]\\(")

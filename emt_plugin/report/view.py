@@ -187,7 +187,7 @@ def _facts(pair: PairRecord) -> list[tuple[str, str]]:
              f"{comparison.n11} / {comparison.n10} / {comparison.n01} / {comparison.n00}")
         )  # fmt: skip
         facts.append(("tolerance from", comparison.tolerance.source))
-        facts.append(("p of a loss within the tolerance", f"{comparison.p:.3g}"))
+        facts.append(("p, if the loss were within the tolerance", f"{comparison.p:.3g}"))
         if comparison.p_holm is not None:
             facts.append(("the same by Holm over the run", f"{comparison.p_holm:.3g}"))
     if pair.timing:
