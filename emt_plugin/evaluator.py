@@ -19,6 +19,7 @@ from emt_plugin.settings import Settings
 if TYPE_CHECKING:
     from emt_plugin.data import ImageSet, Item
     from emt_plugin.encoders import TowerCheck, ZeroShotEncoder
+    from emt_plugin.mllms.checkpoint import Checkpoint
     from emt_plugin.mllms.transformers_backend import TransformersBackend
     from emt_plugin.workers.leases import Lease
 
@@ -39,11 +40,12 @@ class LoadedEncoder:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model on its device, with its encoder where one is known."""
+    """A model on its device, with its encoder where one is known; the lease covers a reference model too."""
 
     spec: ModelSpec
     backend: TransformersBackend
     encoder: LoadedEncoder | None
+    device: str
     lease: Lease
 
 
@@ -69,9 +71,9 @@ class Evaluator:
         self.place = place
         self._say = say
         self._model: LoadedModel | None = None
-        self._reference: LoadedModel | None = None
+        self._reference: TransformersBackend | None = None
         self._image_sets: dict[ImageSetSpec, ImageSet] = {}
-        self._known: dict[tuple[str, str, str], ReferenceAnswers] = {}
+        self._known: dict[tuple[str, str, ImageSetSpec], ReferenceAnswers] = {}
 
     def image_set(self, spec: ImageSetSpec) -> ImageSet:
         """The image set, loaded once in a worker."""
@@ -91,9 +93,6 @@ class Evaluator:
     def close(self) -> None:
         """Free everything."""
         self._free_model()
-        if self._reference:
-            self._reference.lease.release()
-            self._reference = None
 
     def measure(self, model: LoadedModel, image_set: ImageSet, tolerance: float | None = None) -> PairRecord:
         """Measure one pair and compare it with its references.
@@ -206,11 +205,11 @@ class Evaluator:
         if model.encoder:
             found.append(self._encoder_answers(model.encoder, image_set))
         if self.settings.reference:
-            found.append(self._model_answers(self.settings.reference, image_set))
+            found.append(self._model_answers(self.settings.reference, image_set, model.device))
         return found
 
     def _encoder_answers(self, encoder: LoadedEncoder, image_set: ImageSet) -> ReferenceAnswers:
-        known = ("encoder", str(encoder.classifier.checkpoint.folder), image_set.spec.id)
+        known = ("encoder", str(encoder.classifier.checkpoint.folder), image_set.spec)
         if known not in self._known:
             captions = [image_set.spec.caption(label) for label in image_set.labels]
             images = (image_set.images(items) for _, items in batches(image_set.items, BATCH))
@@ -218,17 +217,15 @@ class Evaluator:
             self._known[known] = ReferenceAnswers(Reference("encoder", encoder.id), tuple(predictions))
         return self._known[known]
 
-    def _model_answers(self, spec: ModelSpec, image_set: ImageSet) -> ReferenceAnswers:
-        known = ("model", spec.source, image_set.spec.id)
+    def _model_answers(self, spec: ModelSpec, image_set: ImageSet, device: str) -> ReferenceAnswers:
+        known = ("model", spec.source, image_set.spec)
         if known not in self._known:
             if self._reference is None:
-                self._reference = self._load(replace(spec, encoder=None), with_encoder=False)
+                self._reference = self._backend(spec, _checkpoint(spec), device)
             scorer = AnswerScorer(image_set.labels, image_set.spec.stems)
             predictions: list[int | None] = []
-            for _, items in batches(image_set.items, self._reference.backend.batch_size):
-                seen = self._reference.backend.observe(
-                    image_set.images(items), image_set.question, image_set.labels, scorer.wants
-                )
+            for _, items in batches(image_set.items, self._reference.batch_size):
+                seen = self._reference.observe(image_set.images(items), image_set.question, image_set.labels, scorer.wants)
                 predictions += [
                     scorer.score(observation, item.label, image_set.labels).prediction
                     for item, observation in zip(items, seen, strict=True)
@@ -236,28 +233,34 @@ class Evaluator:
             self._known[known] = ReferenceAnswers(Reference("model", spec.id), tuple(predictions))
         return self._known[known]
 
-    def _load(self, spec: ModelSpec, with_encoder: bool = True) -> LoadedModel:
+    def _load(self, spec: ModelSpec) -> LoadedModel:
         from emt_plugin.mllms.checkpoint import find
-        from emt_plugin.mllms.transformers_backend import TransformersBackend
         from emt_plugin.workers.leases import take
 
+        checkpoint = _checkpoint(spec)
+        source, found_by = self._encoder_source(spec, checkpoint.tower)
+        encoder = find(source, f"the encoder {_short(source)}", spec.name, encoder=True) if source else None
+        # One lease for all that the pair needs: two workers that each hold a part would wait for each other forever.
+        together = [checkpoint, *([encoder] if encoder else [])]
+        if self.settings.reference:
+            together.append(_checkpoint(self.settings.reference))
         compute = self.settings.compute
-        checkpoint = find(spec.source, spec.id, spec.name, spec.revision)
-        encoder_source, found_by = self._encoder_source(spec, checkpoint.tower) if with_encoder else (None, "")
-        encoder_checkpoint = (
-            find(encoder_source, f"the encoder {_short(encoder_source)}", spec.name, encoder=True) if encoder_source else None
-        )
         device = compute.device or default_device()
         dtype = compute.dtype or ("float32" if device == "cpu" else None)
-        size = checkpoint.bytes_needed(dtype) + (encoder_checkpoint.bytes_needed(dtype) if encoder_checkpoint else 0)
+        size = sum(part.bytes_needed(dtype) for part in together)
         lease = take(device_name(device), size, compute.memory or device_memory(device), spec.id, self._say)
         try:
-            backend = TransformersBackend(checkpoint, device, compute.dtype, compute.batch_size, spec.trust_remote_code)
-            encoder = self._load_encoder(backend, encoder_checkpoint, found_by, device)
+            backend = self._backend(spec, checkpoint, device)
+            return LoadedModel(spec, backend, self._load_encoder(backend, encoder, found_by, device), device, lease)
         except BaseException:
             lease.release()
             raise
-        return LoadedModel(spec, backend, encoder, lease)
+
+    def _backend(self, spec: ModelSpec, checkpoint: Checkpoint, device: str) -> TransformersBackend:
+        from emt_plugin.mllms.transformers_backend import TransformersBackend
+
+        compute = self.settings.compute
+        return TransformersBackend(checkpoint, device, compute.dtype, compute.batch_size, spec.trust_remote_code)
 
     def _encoder_source(self, spec: ModelSpec, tower: dict[str, Any]) -> tuple[str | None, str]:
         if spec.encoder:
@@ -277,8 +280,8 @@ class Evaluator:
     def _free_model(self) -> None:
         if self._model is None:
             return
-        lease, device = self._model.lease, self._model.backend.device
-        self._model = None
+        lease, device = self._model.lease, self._model.device
+        self._model = self._reference = None
         gc.collect()
         if device.startswith("cuda"):
             import torch
@@ -373,6 +376,12 @@ def device_memory(device: str) -> int:
 
         return int(torch.cuda.mem_get_info(device)[1])
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _checkpoint(spec: ModelSpec) -> Checkpoint:
+    from emt_plugin.mllms.checkpoint import find
+
+    return find(spec.source, spec.id, spec.name, spec.revision)
 
 
 def _short(source: str) -> str:

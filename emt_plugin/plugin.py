@@ -63,6 +63,16 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(XdistHooks(settings), "emt-xdist")
 
 
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """``-n auto`` is one worker for each GPU, where there are any; asked before anything is configured."""
+    if not is_active(config):
+        return None
+    from emt_plugin.workers.devices import visible_gpus
+
+    return len(visible_gpus()) or None
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One test for each model x image-set pair."""
     if set(PAIR_FIXTURES) <= set(metafunc.fixturenames):

@@ -35,10 +35,6 @@ class XdistHooks:
         if place:
             node.workerinput[FOLDER_KEY] = str(place.folder)
 
-    def pytest_xdist_auto_num_workers(self, config: pytest.Config) -> int | None:
-        """``-n auto`` is one worker for each GPU, where there are any."""
-        return len(visible_gpus()) or None
-
     @pytest.hookimpl(tryfirst=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
         """Our scheduler, unless the user chose one or this xdist is not the tested one."""

@@ -19,8 +19,6 @@ from emt_plugin.catalog import Catalog
 from emt_plugin.evaluator import Evaluator
 from emt_plugin.settings import Compute, Settings
 
-pytest_plugins = ["pytester"]
-
 REPOSITORY = Path(__file__).parents[2]
 GATE = (REPOSITORY / "benchmarks" / "test_forgetting.py").read_text(encoding="utf-8")
 

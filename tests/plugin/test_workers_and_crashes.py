@@ -150,6 +150,13 @@ def test_workers_are_dealt_devices_and_cores_and_replacements_inherit(suite: Pat
         assert by_worker["gw2"] in {"3", "7"}
 
 
+@pytest.mark.parametrize(("options", "workers"), [(("--emt-model", "llava-mini"), 3), ((), None)], ids=["gate", "foreign"])
+def test_n_auto_is_one_worker_for_each_gpu(suite: Path, options: tuple[str, ...], workers: int | None) -> None:
+    (suite / "test_forgetting.py").write_text("def test_nothing():\n    pass\n")
+    done = in_a_process(suite, (*options, "-n", "auto"), {"CUDA_VISIBLE_DEVICES": "0,1,2"})
+    assert ("3 workers [1 item]" in done.output) is (workers == 3), done.output
+
+
 def test_a_device_that_holds_one_copy_is_shared_in_turn(run: Start, suite: Path) -> None:
     models = copies(suite, ["a", "b"])
     done = run(*models, "--emt-image-set", "mnist-mini", "--emt-limit", "200", "--emt-memory", "20MB", "-n2")
