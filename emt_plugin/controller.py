@@ -6,22 +6,21 @@ import secrets
 import tempfile
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
+from emt_plugin.errors import one_line
 from emt_plugin.gate import with_holm
-from emt_plugin.gate.exit_code import INCOMPLETE, STOPPED, Outcome, exit_code
-from emt_plugin.link import pair_id_of, pairs_of, was_expected, worse
+from emt_plugin.gate.exit_code import INCOMPLETE, NOTHING, STOPPED, Outcome, exit_code
+from emt_plugin.link import COULD_NOT_RUN, SKIPPED, ended, key_of, pair_id_of, pairs_of, worse
 from emt_plugin.records import Journalled, PairKey, PairRecord, RunPlace, RunRecord, read_journals, write_predictions
 from emt_plugin.settings import Settings
 from emt_plugin.workers.place import PLACE
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 
 class Controller:
@@ -30,6 +29,7 @@ class Controller:
     def __init__(self, config: pytest.Config, settings: Settings) -> None:
         self._config = config
         self._settings = settings
+        self._asked = bool(settings.given)
         now = datetime.now(UTC)
         self.run_id = f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
         self.folder = settings.reports / self.run_id
@@ -38,70 +38,90 @@ class Controller:
         self._by_id = {key.id: key for key in settings.keys}
         self._selected: dict[PairKey, None] = {}
         self._records: dict[PairKey, PairRecord] = {}
-        self._crashed_tests: list[str] = []
-        self._internal_error = False
+        self._journalled: dict[str, Journalled] = {}
+        self._collected: set[str] = set()
+        self._reported: set[str] = set()
+        self._verdicts: set[str] = set()
+        self._expected_failures = 0
+        self._faults: list[str] = []
         self._interrupted = False
         self._test_failed = False
         self._lines: list[str] = []
-        self._journalled: dict[str, Journalled] = {}
         check_writable(settings.reports)
         config.stash[PLACE] = RunPlace(self.folder, "main")
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """What was selected, without xdist."""
-        self._select(item.nodeid for item in session.items)
+        self._collected.update(item.nodeid for item in session.items)
+        self._selected.update({key: None for item in session.items if (key := key_of(item))})
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: Any, ids: list[str]) -> None:
         """What was selected, as a worker collected it."""
-        self._select(ids)
+        self._collected.update(ids)
+        self._selected.update({key: None for nodeid in ids if (key := self._key(nodeid))})
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """A file that cannot be collected may hold pairs."""
+        if report.failed:
+            self._faults.append(f"{report.nodeid} could not be collected")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Gather records; a crash has a report of its own kind and no record."""
+        self._reported.add(report.nodeid)
         for pair in pairs_of(report):
             self._records[pair.key] = worse(self._records.get(pair.key), pair)
+        how = ended(report)
         if str(report.when) == "???":
-            self._crashed_tests.append(report.nodeid)
+            self._faults.append(f"{report.nodeid} crashed")
             key = self._key(report.nodeid)
             if key:
-                self._records[key] = worse(
-                    self._records.get(key), PairRecord(key, status="crashed", reason="its worker crashed")
-                )
-        elif report.failed and not was_expected(report):
+                self._records[key] = PairRecord(key, status="crashed", reason="its worker crashed")
+        elif how in (COULD_NOT_RUN, SKIPPED):
+            self._faults.append(f"{report.nodeid} {'could not run' if how == COULD_NOT_RUN else 'was skipped'}")
+        elif how:
+            self._verdicts.add(how)
+        elif report.failed:
             self._test_failed = True
+        self._expected_failures += bool(report.failed and how)
 
     def pytest_internalerror(self) -> None:
         """Something went wrong inside; xdist may exit 0 after it."""
-        self._internal_error = True
+        self._faults.append("something went wrong inside pytest or a plugin: see its INTERNALERROR")
 
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-        """Ctrl-C, or xdist told to stop by ``-x``."""
-        self._interrupted = isinstance(excinfo.value, KeyboardInterrupt) and type(excinfo.value) is KeyboardInterrupt
+        """Ctrl-C; what xdist raises to stop by ``-x`` is a subclass."""
+        self._interrupted = type(excinfo.value) is KeyboardInterrupt
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Write record and report, and set the exit code."""
-        if not self._selected and not self._records:
+        if not self._selected and not self._records and not any("INTERNALERROR" in fault for fault in self._faults):
+            self._nothing_to_gate(session, int(exitstatus))
             return
-        missing = [key for key in self._selected if key not in self._records]
-        stop_asked = bool(session.shouldfail or session.shouldstop) or int(exitstatus) == 2
-        pairs = self._with_partial(
-            [self._records.get(key) or PairRecord(key, status="not-run", reason="the run ended before it")
-             for key in dict.fromkeys([*self._selected, *self._records])]
-        )  # fmt: skip
-        pairs = adjusted(pairs)
+        stop_asked = bool(session.shouldfail or session.shouldstop) or int(exitstatus) == STOPPED
+        collected_all = not any("could not be collected" in fault for fault in self._faults)
+        stopped = self._interrupted or (stop_asked and collected_all and bool(self._collected - self._reported))
+        pairs = adjusted(self._all_pairs())
         unmeasured = [pair for pair in pairs if pair.gating is None]
         code = exit_code(
             Outcome(
                 pytest_code=int(exitstatus),
-                stopped=self._interrupted or (stop_asked and bool(missing)),
-                incomplete=bool(unmeasured) or self._internal_error or bool(self._crashed_tests),
-                test_failed=self._test_failed,
-                verdicts={pair.gating.verdict for pair in pairs if pair.gating},
+                stopped=stopped,
+                incomplete=bool(unmeasured or self._faults),
+                test_failed=self._test_failed or session.testsfailed > self._expected_failures,
+                verdicts={*self._verdicts, *(pair.gating.verdict for pair in pairs if pair.gating)},
             )
         )
-        complete = not unmeasured and not self._internal_error and not self._crashed_tests and not self._interrupted
-        session.exitstatus = self._finish(pairs, complete, code)
+        session.exitstatus = self._finish(pairs, not (unmeasured or self._faults or stopped), code)
+
+    def _nothing_to_gate(self, session: pytest.Session, code: int) -> None:
+        """A run that asked for the gate by an option and selected none of it must not pass."""
+        if self._faults:
+            session.exitstatus = INCOMPLETE if code in (0, 1) else code
+        elif code == 0 and self._asked:
+            session.exitstatus = NOTHING
+            self._lines = ["no model x image-set pair was selected, so nothing was gated: run `pytest benchmarks ...`"]
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """The verdict table, and where the report is."""
@@ -110,15 +130,16 @@ class Controller:
             for line in self._lines:
                 terminalreporter.write_line(line)
 
-    def _select(self, nodeids: Iterable[str]) -> None:
-        self._selected.update({key: None for key in map(self._key, nodeids) if key})
-
     def _key(self, nodeid: str) -> PairKey | None:
-        return self._by_id.get(pair_id_of(nodeid) or "")
+        return self._by_id.get(pair_id_of(nodeid, self._by_id) or "")
 
-    def _with_partial(self, pairs: list[PairRecord]) -> list[PairRecord]:
-        """Pairs without a measurement, with what the journals hold of them."""
+    def _all_pairs(self) -> list[PairRecord]:
+        """A record for every pair that was selected or measured; without a measurement, with what the journals hold."""
         self._journalled = read_journals(self.folder / "journal")
+        pairs = [
+            self._records.get(key) or PairRecord(key, status="not-run", reason="the run ended before it")
+            for key in dict.fromkeys([*self._selected, *self._records])
+        ]
         return [
             self._partial(pair, self._journalled[pair.key.id])
             if pair.status != "measured" and pair.key.id in self._journalled
@@ -131,9 +152,8 @@ class Controller:
         return replace(found.start, status=pair.status, reason=reason, n=len(found.rows))
 
     def _finish(self, pairs: list[PairRecord], complete: bool, code: int) -> int:
-        """Write everything; a full disk or the like makes the run incomplete, in one sentence."""
+        """Write everything; whatever goes wrong here makes the run incomplete, in the record too."""
         from emt_plugin.environment import describe
-        from emt_plugin.report import render, write_summary
         from emt_plugin.report.terminal import table
 
         run = RunRecord(
@@ -147,32 +167,39 @@ class Controller:
             environment=describe(self._config.rootpath, self._config.invocation_params.args),
             pairs=tuple(pairs),
         )
-        self._lines = table(run)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            for pair in pairs:
-                if pair.key.id in self._journalled:
-                    write_predictions(self.folder, pair.key.file_name, self._journalled[pair.key.id].rows)
-            run.write(self.folder)
-            report = render(self.folder)
-            write_summary(self.folder)
+            self._lines = table(run)
+            self._write(run)
             self._lines += self._update_tolerances(pairs)
-        except OSError as error:
-            self._lines += ["", f"emt: the record could not be written ({error}): the run does not count"]
-            return code if code == STOPPED else INCOMPLETE
-        except Exception:  # A fault in drawing must not end as pytest's own exit code, which would be a verdict.
-            self._lines += ["", traceback.format_exc(), "emt: the report could not be drawn: the run does not count"]
-            return code if code == STOPPED else INCOMPLETE
-        self._lines += ["", f"report: {shown_path(report, self._config.invocation_params.dir)}", f"exit code: {code}"]
-        return code
+            report = shown_path(self.folder / "report.html", self._config.invocation_params.dir)
+            self._lines += ["", f"report: {report}", f"exit code: {code}"]
+            return code
+        except Exception as error:
+            # A fault here must not end as pytest's own exit code, which would read as a verdict.
+            if not isinstance(error, OSError):
+                self._lines += ["", traceback.format_exc()]
+            self._lines += ["", f"emt: the run could not be written ({error}), so it does not count"]
+            code = code if code == STOPPED else INCOMPLETE
+            with suppress(OSError):
+                replace(run, complete=False, exit_code=code, reason=one_line(str(error))).write(self.folder)
+            return code
+
+    def _write(self, run: RunRecord) -> None:
+        from emt_plugin.report import render, write_summary
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for pair in run.pairs:
+            if pair.key.id in self._journalled:
+                write_predictions(self.folder, pair.key.file_name, self._journalled[pair.key.id].rows)
+        run.write(self.folder)
+        render(self.folder)
+        write_summary(self.folder)
 
     def _why_incomplete(self, pairs: list[PairRecord]) -> str | None:
-        if self._internal_error:
-            return "something went wrong inside pytest or a plugin: see its INTERNALERROR"
-        reasons = [f"{pair.key.id}: {pair.reason}" for pair in pairs if pair.gating is None]
-        if reasons:
-            return reasons[0] + (f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else "")
-        return f"{self._crashed_tests[0]} crashed" if self._crashed_tests else None
+        reasons = [f"{pair.key.id}: {pair.reason}" for pair in pairs if pair.gating is None] or self._faults
+        if not reasons:
+            return None
+        return reasons[0] + (f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else "")
 
     def _update_tolerances(self, pairs: list[PairRecord]) -> list[str]:
         path = self._settings.tolerances_file

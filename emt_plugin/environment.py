@@ -28,7 +28,7 @@ def describe(root: Path, arguments: Iterable[str]) -> dict[str, Any]:
         "cores": cores(),
         "gpus": len(visible_gpus()),
         "git": _git(root),
-        "command": shlex.join([Path(sys.argv[0]).name or "pytest", *map(str, arguments)]),
+        "command": shlex.join([Path(sys.argv[0]).name or "pytest", *map(str, arguments)]).replace(str(Path.home()), "~"),
         "ci": os.environ.get("CI") is not None,
     }
 

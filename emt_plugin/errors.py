@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 
+def one_line(text: str) -> str:
+    """Text on one line without control characters: a stranger's data must not write to the terminal."""
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
+
+
 class CouldNotRun(Exception):
     """A pair has no measurement, for a reason that the user can act on; the message is one sentence."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 class ForgettingError(AssertionError):
     """A comparison that gates is FAIL or INCONCLUSIVE; the message's first word is the verdict."""
+
+    @property
+    def verdict(self) -> str:
+        """FAIL or INCONCLUSIVE."""
+        return str(self).partition(" ")[0]

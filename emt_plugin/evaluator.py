@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emt_plugin.catalog import ImageSetSpec, ModelSpec, display
+from emt_plugin.errors import CouldNotRun
 from emt_plugin.gate import Reference, Tolerance, compare
 from emt_plugin.records import EncoderFacts, Journal, PairKey, PairRecord, Row, RunPlace, ScoreSummary, Timing
+from emt_plugin.report.view import MOST_IMAGES, shown_first
 from emt_plugin.scoring import AnswerScorer
 from emt_plugin.settings import Settings
 
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from emt_plugin.workers.leases import Lease
 
 BATCH = 64
-MOST_THUMBS = 120
 THUMB_SIDE = 96
 
 
@@ -127,7 +128,7 @@ class Evaluator:
             wall_seconds=round(time.perf_counter() - wall, 3),
             new_tokens=sum(row.new_tokens or 0 for row in rows),
         )
-        self._write_thumbs(image_set, rows)
+        self._write_thumbs(image_set, rows, references)
         correct = [row.correct for row in rows]
         labels = [row.label for row in rows]
         comparisons = tuple(
@@ -186,8 +187,7 @@ class Evaluator:
                             kind=score.kind,
                             well_formed=score.well_formed,
                             references={
-                                f"{reference.against.kind}:{reference.against.id}": reference.predictions[start + offset]
-                                for reference in references
+                                reference.against.key: reference.predictions[start + offset] for reference in references
                             },
                             new_tokens=observation.new_tokens,
                         )
@@ -246,6 +246,7 @@ class Evaluator:
             together.append(_checkpoint(self.settings.reference))
         compute = self.settings.compute
         device = compute.device or default_device()
+        refuse_missing_device(device)
         dtype = compute.dtype or ("float32" if device == "cpu" else None)
         size = sum(part.bytes_needed(dtype) for part in together)
         lease = take(device_name(device), size, compute.memory or device_memory(device), spec.id, self._say)
@@ -304,13 +305,14 @@ class Evaluator:
             "rendered_prompt": model.backend.render(question),
         }
 
-    def _write_thumbs(self, image_set: ImageSet, rows: list[Row]) -> None:
+    def _write_thumbs(self, image_set: ImageSet, rows: list[Row], references: list[ReferenceAnswers]) -> None:
         if self.place is None:
             return
         folder = self.place.folder / "thumbs"
         folder.mkdir(parents=True, exist_ok=True)
         items = {(item.hash, item.occurrence): item for item in image_set.items}
-        for row in shown_first(rows)[:MOST_THUMBS]:
+        keys = [reference.against.key for reference in references if reference.against.kind == self.settings.reference_kind]
+        for row in shown_first(rows, keys[0] if keys else None)[:MOST_IMAGES]:
             path = folder / f"{row.image}.png"
             if path.exists():
                 continue
@@ -319,12 +321,6 @@ class Evaluator:
             temporary = path.with_suffix(f".{os.getpid()}")
             image.save(temporary, "PNG")
             os.replace(temporary, path)
-
-
-def shown_first(rows: list[Row]) -> list[Row]:
-    """The images that a report shows: wrong ones, those first that a reference gets right; in the subset's order."""
-    wrong = [row for row in rows if not row.correct]
-    return sorted(wrong, key=lambda row: row.label not in row.references.values())
 
 
 def batches(items: tuple[Item, ...], size: int) -> Iterator[tuple[int, tuple[Item, ...]]]:
@@ -361,6 +357,22 @@ def default_device() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def refuse_missing_device(device: str) -> None:
+    """Refuse a device that this machine does not have.
+
+    Raises:
+        CouldNotRun: there is no such device.
+    """
+    import torch
+
+    cuda, _, index = device.partition(":")
+    missing = (cuda == "cuda" and int(index or 0) >= torch.cuda.device_count()) or (
+        device == "mps" and not torch.backends.mps.is_available()
+    )
+    if missing:
+        raise CouldNotRun(f"there is no device {device} here; leave --emt-device out, or name one that this machine has")
 
 
 def device_name(device: str) -> str:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Any
 
 import pytest
 
-from emt_plugin.errors import CouldNotRun, ForgettingError
+from emt_plugin.catalog import CatalogError
+from emt_plugin.errors import CouldNotRun, ForgettingError, one_line
+from emt_plugin.gate import TolerancesError
 from emt_plugin.records import PairKey, PairRecord
+from emt_plugin.records.record import Status
 
 MEASURED: pytest.StashKey[list[PairRecord]] = pytest.StashKey()
 PAYLOAD = "emt_pairs"
-EXPECTED = "emt_expected"
+ENDED = "emt_ended"
+COULD_NOT_RUN, SKIPPED = "COULD-NOT-RUN", "SKIPPED"
 
 
 def record(item: pytest.Item, pair: PairRecord) -> None:
@@ -24,17 +29,33 @@ def attach(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestRe
     """Put the item's records on its report, and replace the traceback of a verdict or a user's mistake by its sentence."""
     error = call.excinfo.value if call.excinfo else None
     pairs = item.stash.get(MEASURED, [])
+    item.stash[MEASURED] = []
     key = key_of(item)
-    expected = isinstance(error, CouldNotRun | ForgettingError)
-    if report.failed and expected:
-        report.longrepr = f"{'' if isinstance(error, ForgettingError) else 'could not run: '}{error}"
-        setattr(report, EXPECTED, True)
-    if report.failed and key and not isinstance(error, ForgettingError) and key not in {pair.key for pair in pairs}:
-        reason = str(error) if expected else f"{type(error).__name__} in the test, see its traceback"
-        pairs = [*pairs, PairRecord(key, status="could-not-run", reason=reason)]
+    if report.failed and isinstance(error, ForgettingError):
+        report.longrepr = str(error)
+        setattr(report, ENDED, error.verdict)
+    elif report.failed and isinstance(error, CouldNotRun):
+        report.longrepr = f"could not run: {error}"
+        setattr(report, ENDED, COULD_NOT_RUN)
+    elif report.failed and isinstance(error, CatalogError | TolerancesError):
+        report.longrepr = f"emt: {one_line(str(error))}"
+    elif report.skipped and not pairs and (report.when == "setup" or not key):
+        setattr(report, ENDED, SKIPPED)
+    # A pair is measured in the setup of its test: what fails later has its record already.
+    if key and report.when == "setup" and not report.passed and key not in {pair.key for pair in pairs}:
+        status: Status = "not-run" if report.skipped else "could-not-run"
+        pairs = [*pairs, PairRecord(key, status=status, reason=_reason(report, error))]
     if pairs:
         setattr(report, PAYLOAD, json.dumps([pair.to_json() for pair in pairs], allow_nan=False))
-        item.stash[MEASURED] = []
+
+
+def _reason(report: pytest.TestReport, error: BaseException | None) -> str:
+    if report.skipped:
+        said = report.longrepr[2] if isinstance(report.longrepr, tuple) else getattr(report, "wasxfail", "")
+        return one_line(f"its test was skipped {said}")
+    if isinstance(error, CouldNotRun):
+        return str(error)
+    return f"{type(error).__name__} in the test, see its traceback"
 
 
 def pairs_of(report: Any) -> list[PairRecord]:
@@ -42,9 +63,10 @@ def pairs_of(report: Any) -> list[PairRecord]:
     return [PairRecord.from_json(text) for text in json.loads(getattr(report, PAYLOAD, "[]"))]
 
 
-def was_expected(report: Any) -> bool:
-    """Whether a failure is a verdict or a pair that could not run, rather than an ordinary failure."""
-    return bool(getattr(report, EXPECTED, False))
+def ended(report: Any) -> str | None:
+    """How a test that gates ended: a verdict other than PASS, ``COULD_NOT_RUN`` or ``SKIPPED``; None for the rest."""
+    found = getattr(report, ENDED, None)
+    return None if found is None else str(found)
 
 
 def key_of(item: pytest.Item) -> PairKey | None:
@@ -62,18 +84,21 @@ def model_by_model(items: list[pytest.Item]) -> list[pytest.Item]:
     return sorted(items, key=lambda item: models.index(keys[item].model))
 
 
-def pair_id_of(nodeid: str) -> str | None:
-    """The text between the brackets at the end of a node id; None without brackets."""
-    _, bracket, tail = nodeid.partition("[")
-    return tail.removesuffix("]") if bracket else None
+def pair_id_of(nodeid: str, known: Collection[str]) -> str | None:
+    """The known pair id in a node id's brackets, where other parameters may stand beside it; None without one."""
+    inside = nodeid.rpartition("::")[2].partition("[")[2].removesuffix("]")
+    found = [pair for pair in known if f"-{pair}-" in f"-{inside}-"]
+    return max(found, key=len, default=None)
 
 
 def worse(one: PairRecord | None, other: PairRecord) -> PairRecord:
     """Of two records of one pair, the one that a release must not overlook."""
-    if one is None or one.status != "measured":
-        return other if one is None or other.status == "measured" else one
-    if other.status != "measured":
-        return one
-    severity = {"FAIL": 2, "INCONCLUSIVE": 1}
-    first, second = (severity.get(pair.gating.verdict if pair.gating else "", 0) for pair in (one, other))
-    return other if second >= first else one
+    if one is None:
+        return other
+    return other if _severity(other) >= _severity(one) else one
+
+
+def _severity(pair: PairRecord) -> int:
+    if pair.status != "measured" or pair.gating is None:
+        return 3
+    return {"FAIL": 2, "INCONCLUSIVE": 1}.get(pair.gating.verdict, 0)

@@ -10,7 +10,7 @@ import pytest
 
 from emt_plugin.catalog import Catalog, CatalogError, ImageSetSpec, ModelSpec
 from emt_plugin.gate import Tolerances, TolerancesError
-from emt_plugin.gate.tolerances import parse_tolerance
+from emt_plugin.gate.tolerances import parse_tolerance, refuse_inline_tables
 from emt_plugin.settings import DEFAULT_LIMIT, DEFAULT_MODEL, DTYPES, Compute, Settings
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -19,20 +19,24 @@ SCORERS = ("answer",)
 PACKAGED_TOLERANCES = tuple(folder / "benchmarks" / "tolerances.toml" for folder in Path(__file__).parents[:2])
 
 
-def build_settings(config: pytest.Config, active: bool) -> Settings:
+def build_settings(config: pytest.Config) -> Settings:
     """Settings from options > ini > catalog.
 
     Raises:
         pytest.UsageError: a name that is not known, or a value that means nothing.
     """
     try:
-        return _build(config, active)
+        return _build(config)
     except (CatalogError, TolerancesError) as error:
         raise pytest.UsageError(f"emt: {error}") from None
 
 
-def _build(config: pytest.Config, active: bool) -> Settings:
+def _build(config: pytest.Config) -> Settings:
     option = config.option
+    for name, value in vars(option).items():
+        # A shell variable that is not set must not turn a question into another one.
+        if name.startswith("emt_") and (value == "" or (isinstance(value, list) and "" in value)):
+            raise pytest.UsageError(f"emt: --{name.replace('_', '-')} is empty; give it a value or leave it out")
     catalog = Catalog.load(Path(option.emt_catalog) if option.emt_catalog else None)
     names = option.emt_model or config.getini("emt_model") or [DEFAULT_MODEL]
     models = catalog.models_named(names, option.emt_encoder, option.emt_revision)
@@ -42,11 +46,12 @@ def _build(config: pytest.Config, active: bool) -> Settings:
     if option.emt_scorer and option.emt_scorer not in SCORERS:
         raise pytest.UsageError(f"emt: unknown scorer '{option.emt_scorer}'; known: {', '.join(SCORERS)}")
     tolerances = _tolerances_file(config)
-    if option.emt_update_tolerances and (tolerances is None or _packaged(tolerances, config.rootpath)):
-        raise pytest.UsageError("emt: --emt-update-tolerances needs a file of your own: name it with --emt-tolerances FILE")
+    if option.emt_update_tolerances:
+        if not _is_users(tolerances, config):
+            raise pytest.UsageError("emt: --emt-update-tolerances needs a file of your own: name it with --emt-tolerances FILE")
+        refuse_inline_tables(tolerances)
     override = parse_tolerance(option.emt_tolerance) if option.emt_tolerance else None
     return Settings(
-        active=active,
         catalog=catalog,
         pairs=_pairs(catalog, models, option.emt_image_set or config.getini("emt_image_set")),
         reference=reference,
@@ -56,16 +61,16 @@ def _build(config: pytest.Config, active: bool) -> Settings:
         reports=config.rootpath / (option.emt_reports or config.getini("emt_reports") or "reports"),
         update_tolerances=option.emt_update_tolerances,
         given={name.removeprefix("emt_"): value for name, value in sorted(vars(option).items())
-               if name.startswith("emt_") and value},
+               if name.startswith("emt_") and value not in (None, False)},
     )  # fmt: skip
 
 
 def _pairs(
     catalog: Catalog, models: tuple[ModelSpec, ...], image_sets: list[str]
 ) -> tuple[tuple[ModelSpec, ImageSetSpec], ...]:
-    wanted = list(dict.fromkeys(image_sets or [name for model in models for name in model.image_sets]))
-    specs = dict(zip(wanted, catalog.image_sets_named(wanted), strict=True))
-    return tuple((model, specs[name]) for model in models for name in ((image_sets and wanted) or model.image_sets))
+    specs = catalog.image_sets_named(image_sets or [name for model in models for name in model.image_sets])
+    pairs = ((model, specs[name]) for model in models for name in image_sets or model.image_sets)
+    return tuple(dict.fromkeys(pairs))
 
 
 def _compute(config: pytest.Config) -> Compute:
@@ -112,6 +117,7 @@ def _tolerances_file(config: pytest.Config) -> Path | None:
     return next((path for path in candidates if path.exists()), None)
 
 
-def _packaged(path: Path, root: Path) -> bool:
-    """Whether a tolerances file is the package's own rather than one of the user's project."""
-    return path in PACKAGED_TOLERANCES and not path.is_relative_to(root)
+def _is_users(path: Path | None, config: pytest.Config) -> bool:
+    """Whether a tolerances file was named by the user, or is their project's own rather than the package's."""
+    named = config.option.emt_tolerances or config.getini("emt_tolerances")
+    return path is not None and (bool(named) or path == config.rootpath / "benchmarks" / "tolerances.toml")

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 pytest_plugins = ["emt_plugin.suite"]
 PAIR_FIXTURES = ("emt_model", "emt_image_set")
 GATE_FIXTURE = "_emt_gate"
+# Options with which pytest runs no test.
+ONLY_TELLS = (
+    "help", "version", "collectonly", "showfixtures", "show_fixtures_per_test", "setuponly", "setupplan", "markers",
+    "cacheshow",
+)  # fmt: skip
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -49,10 +54,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Check every option before anything is collected, and start the controller."""
-    if not is_active(config) or config.option.help:
+    if not is_active(config):
         return
     settings = settings_of(config)
-    if hasattr(config, "workerinput") or config.option.collectonly:
+    if hasattr(config, "workerinput") or any(getattr(config.option, name, False) for name in ONLY_TELLS):
         return
     from emt_plugin.controller import Controller
 
@@ -118,11 +123,11 @@ def settings_of(config: pytest.Config) -> Settings:
     if SETTINGS not in config.stash:
         from emt_plugin.options import build_settings
 
-        config.stash[SETTINGS] = build_settings(config, is_active(config))
+        config.stash[SETTINGS] = build_settings(config)
     return config.stash[SETTINGS]
 
 
 def is_active(config: pytest.Config) -> bool:
     """Whether the user asked for the suite: an option is given, or ini ``emt = true``."""
-    given = any(value for name, value in vars(config.option).items() if name.startswith("emt_"))
-    return given or bool(config.getini("emt"))
+    given = (value for name, value in vars(config.option).items() if name.startswith("emt_"))
+    return any(value not in (None, False) for value in given) or bool(config.getini("emt"))

@@ -40,7 +40,6 @@ class Settings:
     """Everything that decides what a run does.
 
     Attributes:
-        active: the user asked for the suite; otherwise the plugin leaves no trace.
         catalog: where names are looked up.
         pairs: the model x image-set pairs, in order.
         reference: the MLLM to compare with; None for each model's own encoder.
@@ -52,7 +51,6 @@ class Settings:
         given: what the user wrote, for the record.
     """
 
-    active: bool = False
     catalog: Catalog = field(default_factory=Catalog.load)
     pairs: tuple[tuple[ModelSpec, ImageSetSpec], ...] = ()
     reference: ModelSpec | None = None

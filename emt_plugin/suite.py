@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from emt_plugin.catalog.catalog import Spec, suffixed
 from emt_plugin.errors import CouldNotRun, ForgettingError
 from emt_plugin.link import record
 from emt_plugin.plugin import settings_of
@@ -44,6 +45,8 @@ class Gate:
         self._config = config
         self.evaluator = evaluator
         self.item: pytest.Item | None = None
+        pairs = evaluator.settings.pairs
+        self._specs: dict[tuple[type, str], object] = {(type(spec), spec.id): spec for pair in pairs for spec in pair}
 
     def check(
         self, model: str | Path, image_set: str | Path, tolerance: float | None = None, encoder: str | None = None
@@ -70,8 +73,8 @@ class Gate:
         catalog = self.evaluator.settings.catalog
         if tolerance is not None:
             checked(tolerance, "tolerance")
-        model_spec = catalog.model(str(model), encoder)
-        image_set_spec = catalog.image_set(str(image_set))
+        model_spec = self._distinct(catalog.model(str(model), encoder))
+        image_set_spec = self._distinct(catalog.image_set(str(image_set)))
         try:
             loaded = self.evaluator.model(model_spec)
             pair = self.evaluator.measure(loaded, self.evaluator.image_set(image_set_spec), tolerance)
@@ -83,6 +86,11 @@ class Gate:
         self._record(pair)
         Measurement(pair).assert_not_forgotten()
         return pair
+
+    def _distinct(self, spec: Spec) -> Spec:
+        """The spec, with another id where that one has been used for something else."""
+        known = self._specs.setdefault((type(spec), spec.id), spec)
+        return spec if known == spec else replace(spec, id=suffixed(spec))
 
     def _record(self, pair: PairRecord) -> None:
         if self.item is not None:

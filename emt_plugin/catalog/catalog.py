@@ -70,7 +70,7 @@ class Catalog:
         source = str(entry.get("source") or self._path_or_hub_id(name, "model", [*self.models, *self._aliases()]))
         named = encoder or entry.get("encoder")
         return ModelSpec(
-            id=entry_name if entry else short_id(name),
+            id=short_id(entry_name if entry else name),
             source=_located(source),
             name=entry_name if entry else name,
             encoder=self.encoder_source(named) if named else None,
@@ -109,7 +109,7 @@ class Catalog:
         source = _located(str(entry["source"] if named else self._path_or_hub_id(name, "image set", known)))
         kind = _kind(source)
         return ImageSetSpec(
-            id=name if named else short_id(Path(name).stem if kind == "parquet" else name),
+            id=short_id(name if named else Path(name).stem if kind == "parquet" else name),
             source=source,
             kind=kind,
             prompt=entry["prompt"],
@@ -119,12 +119,16 @@ class Catalog:
         )
 
     def models_named(self, names: Iterable[str], encoder: str | None, revision: str | None) -> tuple[ModelSpec, ...]:
-        """Specs of all ``names``, with ids that do not clash; a name given twice counts once."""
-        return unique_ids([self.model(name, encoder, revision) for name in dict.fromkeys(names)])
+        """Specs of all ``names``, with ids that do not clash; what is named twice counts once, by whatever names."""
+        specs = [self.model(name, encoder, revision) for name in names]
+        return unique_ids(list({(spec.source, spec.encoder, spec.revision): spec for spec in specs[::-1]}.values())[::-1])
 
-    def image_sets_named(self, names: Iterable[str]) -> tuple[ImageSetSpec, ...]:
-        """Specs of all ``names``, with ids that do not clash; a name given twice counts once."""
-        return unique_ids([self.image_set(name) for name in dict.fromkeys(names)])
+    def image_sets_named(self, names: Iterable[str]) -> dict[str, ImageSetSpec]:
+        """Specs by name, with ids that do not clash; names of one and the same set have the same spec."""
+        specs = {name: self.image_set(name) for name in names}
+        distinct = list(dict.fromkeys(specs.values()))
+        unique = dict(zip(distinct, unique_ids(distinct), strict=True))
+        return {name: unique[spec] for name, spec in specs.items()}
 
     def _aliases(self) -> dict[str, str]:
         return {alias: name for name, entry in self.models.items() for alias in entry.get("aliases", ())}
@@ -139,7 +143,7 @@ class Catalog:
     def _image_set_entry(self, name: str, below: tuple[str, ...] = ()) -> dict[str, Any]:
         """An entry with what it inherits from the one that it is like."""
         entry = dict(self.image_sets[name])
-        parent = entry.pop("like", UNKNOWN_IMAGE_SET)
+        parent = str(entry.pop("like", UNKNOWN_IMAGE_SET))
         if parent not in self.image_sets:
             raise CatalogError(f"image set '{name}' is like '{parent}', which the catalog does not have")
         if parent in (name, *below) and name != UNKNOWN_IMAGE_SET:
@@ -189,10 +193,12 @@ def short_id(name: str) -> str:
 def unique_ids(specs: list[Spec]) -> tuple[Spec, ...]:
     """The same specs; ids that clash get ``-`` and six hex digits of the full source."""
     ids = [spec.id for spec in specs]
-    return tuple(
-        replace(spec, id=f"{spec.id}-{sha256(spec.source.encode()).hexdigest()[:6]}") if ids.count(spec.id) > 1 else spec
-        for spec in specs
-    )
+    return tuple(replace(spec, id=suffixed(spec)) if ids.count(spec.id) > 1 else spec for spec in specs)
+
+
+def suffixed(spec: ModelSpec | ImageSetSpec) -> str:
+    """The id with six hex digits of the full source."""
+    return f"{spec.id}-{sha256(spec.source.encode()).hexdigest()[:6]}"
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
@@ -239,9 +245,39 @@ def _checked(path: Path, table: str, name: str, entry: object, keys: set[str]) -
         )
     if "source" not in entry:
         raise CatalogError(f"{path}: [{table}.{name}] has no source (a hub id or a path)")
+    for key, value in entry.items():
+        if not _fits(key, value):
+            raise CatalogError(f"{path}: {key} = {value!r} in [{table}.{name}] {MUST[key] if key in MUST else MUST['other']}")
     located = {key: str(path.parent / value) for key, value in entry.items()
                if key in {"source", "encoder"} and (path.parent / str(value)).exists()}  # fmt: skip
     return {**entry, **located}
+
+
+# What a value must be, in words.
+MUST = {
+    "prompt": "must be a string with {labels} where the label names go",
+    "template": "must be a string with {} where a label name goes: without it the encoder would see one caption",
+    "names": 'must be "as-is" or "wordnet"',
+    "label_order": 'must be "index" or "alphabetical"',
+    "trust_remote_code": "must be true or false",
+    "aliases": "must be a list of strings",
+    "image_sets": "must be a list of strings",
+    "stems": "must be a list of strings",
+    "other": "must be a string",
+}
+
+
+def _fits(key: str, value: object) -> bool:
+    """Whether a user's value is of the kind that its key wants."""
+    if key == "trust_remote_code":
+        return isinstance(value, bool)
+    if key in {"aliases", "image_sets", "stems"}:
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    if not isinstance(value, str) or not value:
+        return False
+    wanted = {"prompt": "{labels}" in value, "template": "{}" in value, "names": value in {"as-is", "wordnet"},
+              "label_order": value in {"index", "alphabetical"}}  # fmt: skip
+    return wanted.get(key, True)
 
 
 @cache

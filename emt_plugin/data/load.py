@@ -11,6 +11,7 @@ from typing import Any
 from emt_plugin.catalog import ImageSetSpec
 from emt_plugin.data.image_set import ImageSet, Item, in_subset_order, pixel_hash
 from emt_plugin.errors import CouldNotRun
+from emt_plugin.scoring.reader import unreadable
 
 
 def load_image_set(spec: ImageSetSpec, limit: int | None = None) -> ImageSet:
@@ -62,14 +63,23 @@ def _labels(table: Any, spec: ImageSetSpec) -> tuple[tuple[str, ...], list[int]]
     if isinstance(feature, ClassLabel):
         raw, values = list(feature.names), column
     else:
-        raw = [str(name) for name in sorted({value for value in column if value is not None})]
+        if not all(isinstance(value, str | int | bool | None) for value in column):
+            raise CouldNotRun(f"image set {spec.id}: the column '{spec.label}' holds no single label in each row")
+        raw = sorted({str(value) for value in column if value is not None})
         index = {name: position for position, name in enumerate(raw)}
         values = [index.get(str(value), -1) for value in column]
     for row, value in enumerate(values):
         if value is None or not 0 <= value < len(raw):
             raise CouldNotRun(f"image set {spec.id}: row {row} has the label {column[row]}, outside its {len(raw)} labels")
     words = wordnet_words() if spec.names == "wordnet" else {}
-    return tuple(words.get(name, name).replace("_", " ") for name in raw), values
+    names = tuple(words.get(name, name).replace("_", " ") for name in raw)
+    alike = unreadable(names)
+    if alike:
+        raise CouldNotRun(
+            f"image set {spec.id}: the labels {' and '.join(repr(name) for name in alike)} cannot be told apart in an answer; "
+            f"give them names that differ in their words"
+        )
+    return names, values
 
 
 def _open(spec: ImageSetSpec) -> tuple[Any, str]:

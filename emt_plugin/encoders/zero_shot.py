@@ -12,7 +12,6 @@ from emt_plugin.errors import CouldNotRun
 from emt_plugin.mllms.checkpoint import Checkpoint
 from emt_plugin.mllms.transformers_backend import refuse_random_weights
 
-BATCH_SIZE = 64
 # SigLIP was trained on texts padded to full length, without a mask, and gives other features otherwise.
 PADDED_TO_FULL_LENGTH = {"siglip", "siglip2"}
 
@@ -75,7 +74,20 @@ class ZeroShotEncoder:
     def classify(self, batches: Iterator[Sequence[Image.Image]], captions: Sequence[str]) -> list[int]:
         """Index of the nearest caption for every image of every batch; ties to the lower index."""
         texts = self.text_features(captions)
-        return [int(index) for images in batches for index in (self.image_features(images) @ texts.T).argmax(-1).tolist()]
+        return [index for images in batches for index in self._nearest(images, texts)]
+
+    def _nearest(self, images: Sequence[Image.Image], texts: torch.Tensor) -> list[int]:
+        """One batch, in halves where it does not fit."""
+        try:
+            return [int(index) for index in (self.image_features(images) @ texts.T).argmax(-1).tolist()]
+        except torch.OutOfMemoryError:
+            if len(images) == 1:
+                raise CouldNotRun(
+                    f"the encoder {self.checkpoint.name} ran out of memory on {self.device} with one image; use a larger device"
+                ) from None
+        torch.cuda.empty_cache()
+        middle = len(images) // 2
+        return self._nearest(images[:middle], texts) + self._nearest(images[middle:], texts)
 
 
 def _unit(output: Any) -> torch.Tensor:

@@ -24,6 +24,11 @@ class Reference:
     kind: Literal["encoder", "model", "checkpoint"]
     id: str
 
+    @property
+    def key(self) -> str:
+        """What its predictions are filed under."""
+        return f"{self.kind}:{self.id}"
+
 
 @dataclass(frozen=True)
 class Comparison:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from emt_plugin.gate.comparison import Verdict
-
 PASSED, FORGOT, STOPPED, INCOMPLETE, USAGE, NOTHING, INCONCLUSIVE = 0, 1, 2, 3, 4, 5, 7
 
 
@@ -16,17 +14,17 @@ class Outcome:
 
     Attributes:
         pytest_code: what pytest would exit with.
-        stopped: the user stopped it, by Ctrl-C, ``-x`` or ``--maxfail``, before every selected pair had its result.
+        stopped: the user stopped it, by Ctrl-C, ``-x`` or ``--maxfail``, before every selected test had run.
         incomplete: a selected pair has no measurement or no verdict, a test crashed, or something went wrong inside.
-        test_failed: an ordinary test failed.
-        verdicts: of the comparisons that gate.
+        test_failed: something failed that is no verdict: an ordinary test, or what another plugin counts as failed.
+        verdicts: of the comparisons that gate, and of tests that failed by one.
     """
 
     pytest_code: int
     stopped: bool
     incomplete: bool
     test_failed: bool
-    verdicts: Collection[Verdict]
+    verdicts: Collection[str]
 
 
 def exit_code(outcome: Outcome) -> int:
@@ -41,5 +39,5 @@ def exit_code(outcome: Outcome) -> int:
         return FORGOT
     if "INCONCLUSIVE" in outcome.verdicts:
         return INCONCLUSIVE
-    # What is left of pytest's own: 0, 6 (too many warnings), or a plugin's. A 1 stems from verdicts, dealt with above.
+    # What is left of pytest's own: 0, 6 (too many warnings), or a plugin's. A 1 has been accounted for above.
     return PASSED if outcome.pytest_code in (PASSED, FORGOT) else outcome.pytest_code

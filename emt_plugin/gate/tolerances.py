@@ -31,7 +31,8 @@ from typing import Any
 
 DEFAULT = 0.05
 KINDS = ("encoder", "model", "checkpoint")
-KEYS = {"tolerance", "accepted_loss", "accepted_in", "accepted_on", "accepted_images"}
+WORDS = ("accepted_in", "accepted_on", "accepted_images")
+KEYS = {"model": {"tolerance"}, "pair": {"tolerance", "accepted_loss", *WORDS}}
 
 
 class TolerancesError(ValueError):
@@ -89,7 +90,10 @@ class Tolerances:
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise TolerancesError(f"cannot read the tolerances file {path}: {error}") from None
         _check_tables(path, tables, {"tolerance", "model", "pair", "reference"})
-        for kind, inner in tables.get("reference", {}).items():
+        references = tables.get("reference", {})
+        if not isinstance(references, dict):
+            raise TolerancesError(f"{path}: reference must be tables: [reference.model]")
+        for kind, inner in references.items():
             if kind not in KINDS or not isinstance(inner, dict):
                 raise TolerancesError(f"{path}: [reference.{kind}] means nothing; kinds: {', '.join(KINDS)}")
             _check_tables(path, inner, {"tolerance", "model", "pair"})
@@ -191,7 +195,7 @@ def update_accepted_losses(path: Path, losses: Mapping[str, tuple[float, str]], 
 
     document = tomlkit.parse(path.read_text(encoding="utf-8")) if path.exists() else tomlkit.document()
     root: Any = document
-    if kind != "encoder":
+    if kind != "encoder" or kind in root.get("reference", {}):
         root = root.setdefault("reference", tomlkit.table(is_super_table=True)).setdefault(kind, tomlkit.table())
     pairs = root.setdefault("pair", tomlkit.table(is_super_table=True))
     for pair, (loss, images) in sorted(losses.items()):
@@ -201,6 +205,23 @@ def update_accepted_losses(path: Path, losses: Mapping[str, tuple[float, str]], 
         entry["accepted_on"] = date
         entry["accepted_images"] = images
     write_atomically(path, tomlkit.dumps(document).encode())
+
+
+def refuse_inline_tables(path: Path | None) -> None:
+    """Refuse a file to which accepted losses could not be added, before a run rather than after it.
+
+    Raises:
+        TolerancesError: pairs are written as an inline table.
+    """
+    import tomlkit
+    from tomlkit.items import InlineTable
+
+    if path is None or not path.exists():
+        return
+    document: Any = tomlkit.parse(path.read_text(encoding="utf-8"))
+    inner = [document.get("reference", {}).get(kind, {}) for kind in KINDS]
+    if any(isinstance(tables.get("pair"), InlineTable) for tables in (document, *inner)):
+        raise TolerancesError(f'{path}: write pairs as tables, [pair."model/image-set"], so that losses can be added')
 
 
 def loss_to_accept(low: float) -> float:
@@ -221,10 +242,16 @@ def _check_tables(path: Path, tables: Mapping[str, Any], known: set[str]) -> Non
         raise TolerancesError(f"{path}: '{stray[0]}' means nothing here; use {', '.join(sorted(known))}")
     if "tolerance" in tables:
         checked(tables["tolerance"], f"{path}: tolerance")
-    for table in ("model", "pair"):
-        for name, entry in tables.get(table, {}).items():
-            if not isinstance(entry, dict) or set(entry) - KEYS:
-                raise TolerancesError(f'{path}: [{table}."{name}"] may have {", ".join(sorted(KEYS))} only')
+    for table, keys in KEYS.items():
+        entries = tables.get(table, {})
+        if not isinstance(entries, dict):
+            raise TolerancesError(f'{path}: {table} must be tables: [{table}."name"]')
+        for name, entry in entries.items():
+            if not isinstance(entry, dict) or set(entry) - keys:
+                raise TolerancesError(f'{path}: [{table}."{name}"] may have {", ".join(sorted(keys))} only')
             for key in ("tolerance", "accepted_loss"):
                 if key in entry:
                     checked(entry[key], f"{path}: {key} of {name}")
+            for key in WORDS:
+                if not isinstance(entry.get(key, ""), str):
+                    raise TolerancesError(f"{path}: {key} of {name} must be a string")

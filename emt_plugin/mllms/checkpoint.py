@@ -152,7 +152,9 @@ def _check_format(checkpoint: Checkpoint) -> None:
             f"{name} has pickled weights ({pickled[0].name}), which can run code when loaded; convert them to safetensors: "
             f"load them where you trust them and call save_pretrained"
         )
-    raise CouldNotRun(f"{name} is no checkpoint: {folder} has no *.safetensors file")
+    raise CouldNotRun(
+        f"{name} is no checkpoint: {folder} has no *.safetensors file (pickled weights are not loaded: convert them)"
+    )
 
 
 def _tensors(path: Path) -> Iterator[tuple[str, int]]:

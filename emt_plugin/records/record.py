@@ -183,12 +183,12 @@ class RunRecord:
             content = json.loads(path.read_text(encoding="utf-8"))
             schema = content.pop("schema")
             if schema != SCHEMA:
-                raise RecordError(f"{path} has schema {schema}; this version reads {SCHEMA}")
+                raise ValueError(f"it has schema {schema}, and this version reads {SCHEMA}")
             pairs = tuple(pair_from_dict(pair) for pair in content.pop("pairs"))
             return cls(**content, pairs=pairs)
         except FileNotFoundError:
             raise RecordError(f"{folder} holds no run.json; name the folder of one run") from None
-        except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise RecordError(f"cannot read {path}: {error}") from None
 
 

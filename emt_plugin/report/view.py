@@ -146,14 +146,21 @@ def _confusions(counts: list[list[int]], labels: Sequence[str]) -> tuple[tuple[s
     return tuple(sorted(wrong, key=lambda confusion: -confusion[2])[:MOST_CONFUSIONS])
 
 
+def shown_first(rows: Sequence[Row], reference: str | None) -> list[Row]:
+    """The images that a report may show, in the subset's order: those that the reference gets right and the model wrong.
+
+    Without a reference, all that the model gets wrong.
+    """
+    wrong = [row for row in rows if not row.correct]
+    return [row for row in wrong if row.references.get(reference) == row.label] if reference else wrong
+
+
 def _lost_images(pair: PairRecord, rows: list[Row]) -> tuple[list[Row], str]:
-    """Images that the reference gets right and the model wrong; without a reference, those that it gets wrong."""
     comparison = pair.gating
     if comparison is None:
-        return [row for row in rows if not row.correct], "Images that the model got wrong"
-    key = f"{comparison.reference.kind}:{comparison.reference.id}"
-    lost = [row for row in rows if not row.correct and row.references.get(key) == row.label]
-    return lost, f"Images that {comparison.reference.id} got right and the model wrong"
+        return shown_first(rows, None), "Images that the model got wrong"
+    title = f"Images that {comparison.reference.id} got right and the model wrong"
+    return shown_first(rows, comparison.reference.key), title
 
 
 def _image(pair: PairRecord, row: Row, thumbs: Path) -> ImageView:
@@ -161,7 +168,7 @@ def _image(pair: PairRecord, row: Row, thumbs: Path) -> ImageView:
     data = f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}" if path.exists() else None
     answer = row.answer or ""
     reference = pair.gating.reference if pair.gating else None
-    predicted = row.references.get(f"{reference.kind}:{reference.id}") if reference else None
+    predicted = row.references.get(reference.key) if reference else None
     return ImageView(
         data=data,
         label=pair.labels[row.label],

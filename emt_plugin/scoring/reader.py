@@ -11,19 +11,30 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 Words = tuple[str, ...]
 
-NUMBER_WORDS = {
-    "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7",
-    "eight": "8", "nine": "9", "ten": "10", "eleven": "11", "twelve": "12", "thirteen": "13", "fourteen": "14",
-    "fifteen": "15", "sixteen": "16", "seventeen": "17", "eighteen": "18", "nineteen": "19", "twenty": "20",
-}  # fmt: skip
+UNITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+         "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen")  # fmt: skip
+TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+# Beside one of these a number word is part of a larger number: the seven of twenty-seven is no 7.
+NUMBER_PARTS = frozenset({*UNITS, *TENS, "hundred", "thousand", "million"})
 ARTICLES: tuple[Words, ...] = ((), ("a",), ("an",), ("the",), ("a", "n"))
-IRREGULAR_PLURALS = {"mouse": "mice", "goose": "geese", "foot": "feet", "tooth": "teeth", "person": "people"}
-IRREGULAR_PLURALS |= {"child": "children", "ox": "oxen", "wolf": "wolves", "leaf": "leaves", "knife": "knives"}
-# A decimal number is one word; scripts written without spaces are read sign by sign.
-WORD = re.compile(r"\d+\.\d+|[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W_\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
+# Words that are labels of some sets and do other work in most sentences: "I can see the one". They count where
+# nothing else names a class, after an article, or in a list.
+OTHER_WORK = frozenset({"one", "a", "i", "can", "may", "will"})
+JOINS = frozenset({"or", "and"})
+PLURALS = {"mouse": "mice", "goose": "geese", "foot": "feet", "tooth": "teeth", "person": "people", "child": "children",
+           "ox": "oxen", "wolf": "wolves", "leaf": "leaves", "knife": "knives"}  # fmt: skip
+SINGULARS = {plural: singular for singular, plural in PLURALS.items()}
+NO_PLURAL = frozenset({"news", "lens", "series", "species"})
+# A number with separators is one word. Scripts written without spaces are read by runs of one script.
+HAN, HIRAGANA, KATAKANA = "\u3005\u3400-\u9fff\uf900-\ufaff", "\u3040-\u309f", "\u30a0-\u30ff"
+WORD = re.compile(rf"\d+(?:[.,:]\d+)+|[{HAN}]+|[{HIRAGANA}]+|[{KATAKANA}]+|[^\W_{HAN}{HIRAGANA}{KATAKANA}]+")
+# Neighbouring words are also tried as one, so that "hot dog" is `hotdog`; short ones would join by accident.
+JOINED_WORDS = 3
+SHORTEST_JOINED = 3
 REFUSAL = re.compile(
     r"\b(?:i|we) (?:can ?not|can t|could not|couldn t|am unable|m unable|am not able|m not able|are unable|are not able)\b"
     r"|\bunable to (?:determine|identify|tell|see|recogni[sz]e|answer|view)\b"
@@ -54,6 +65,14 @@ class Reading:
         return self.named[0] if len(self.named) == 1 and not self.refused else None
 
 
+class Mention(NamedTuple):
+    """A label found in an answer: where it starts, its words, and the classes that it may stand for."""
+
+    at: int
+    words: Words
+    classes: frozenset[int]
+
+
 class Reader:
     """Reads answers for one label set.
 
@@ -64,49 +83,87 @@ class Reader:
 
     def __init__(self, labels: Sequence[str], stems: Iterable[str] = ()) -> None:
         self._forms = _forms(labels)
-        self._longest = max((len(form) for form in self._forms), default=0)
-        self._openings = [
-            (*words_of(stem), *article) for stem in ("", *stems) for article in ARTICLES
-        ]  # fmt: skip
-        # "One" is a pronoun as often as a number: it counts only where nothing else names a class.
-        digit_one = [index for index, label in enumerate(labels) if words_of(label) == ("1",)]
-        self._pronoun = frozenset(digit_one) if ("one",) not in {words_of(label) for label in labels} else frozenset()
+        self._own = {words_of(label) for label in labels}
+        self._longest = max([JOINED_WORDS, *(len(form) for form in self._forms)])
+        self._openings = [(*words_of(stem), *article) for stem in ("", *stems) for article in ARTICLES]
 
     def read(self, answer: str) -> Reading:
         """What ``answer`` says; never raises."""
         words = words_of(answer)
-        mentions = list(self._mentions(words))
-        sure = [(form, classes) for form, classes in mentions if not (form == ("one",) and classes == self._pronoun)]
-        named = tuple(dict.fromkeys(index for _, classes in (sure or mentions) for index in sorted(classes)))
+        mentions = _meant(list(self._mentions(words)), words)
+        named = tuple(dict.fromkeys(index for mention in mentions for index in sorted(mention.classes)))
+        refusal = REFUSAL.search(" ".join(words))
+        first = len(" ".join(words[: mentions[0].at])) if mentions else None
         return Reading(
             named=named,
-            refused=bool(REFUSAL.search(" ".join(words))),
+            refused=refusal is not None and (first is None or refusal.start() < first),
             empty=not words,
             well_formed=len(named) == 1 and self._is_well_formed(words),
         )
 
-    def _mentions(self, words: Words) -> Iterator[tuple[Words, frozenset[int]]]:
+    def _mentions(self, words: Words) -> Iterator[Mention]:
         """Each label mentioned, longest first at every word."""
         at = 0
         while at < len(words):
             for length in range(min(self._longest, len(words) - at), 0, -1):
                 form = words[at : at + length]
-                if form in self._forms:
-                    yield form, self._forms[form]
+                classes = self._classes(form)
+                if classes and not self._is_part_of_a_number(words, at, form):
+                    yield Mention(at, form, classes)
                     at += length
                     break
             else:
                 at += 1
 
+    def _classes(self, words: Words) -> frozenset[int] | None:
+        """The classes that exactly these words name, as they stand or written as one."""
+        joinable = 1 < len(words) <= JOINED_WORDS and all(len(word) >= SHORTEST_JOINED for word in words)
+        return self._forms.get(words) or (self._forms.get(("".join(words),)) if joinable else None)
+
+    def _is_part_of_a_number(self, words: Words, at: int, form: Words) -> bool:
+        if form in self._own or not set(form) <= NUMBER_PARTS:
+            return False
+        beside = {*words[max(at - 1, 0) : at], *words[at + len(form) : at + len(form) + 1]}
+        return bool(beside & NUMBER_PARTS)
+
     def _is_well_formed(self, words: Words) -> bool:
-        return any(words[: len(opening)] == opening and words[len(opening) :] in self._forms for opening in self._openings)
+        return any(
+            words[: len(opening)] == opening and self._classes(words[len(opening) :]) is not None for opening in self._openings
+        )
 
 
 def words_of(text: str) -> Words:
     """The words of a text: case-folded, without accents, punctuation, underscores and hyphens."""
-    decomposed = unicodedata.normalize("NFKD", text)
-    plain = "".join(sign for sign in decomposed if not unicodedata.combining(sign))
-    return tuple(WORD.findall(plain.casefold()))
+    decomposed = unicodedata.normalize("NFD", unicodedata.normalize("NFKC", text).casefold())
+    plain = "".join(sign for sign in decomposed if not "\u0300" <= sign <= "\u036f")
+    return tuple(WORD.findall(unicodedata.normalize("NFC", plain)))
+
+
+def unreadable(labels: Sequence[str]) -> tuple[str, ...]:
+    """A label without a word, or two labels with the same words: no answer could name them. Empty where all is well."""
+    seen: dict[Words, str] = {}
+    for label in labels:
+        form = words_of(label)
+        if not form:
+            return (label,)
+        if form in seen:
+            return (seen[form], label)
+        seen[form] = label
+    return ()
+
+
+def _meant(mentions: list[Mention], words: Words) -> list[Mention]:
+    """The mentions without words that do other work in the sentence, unless nothing else names a class."""
+
+    def works_otherwise(mention: Mention) -> bool:
+        (first, *more) = mention.words
+        before = words[mention.at - 1] if mention.at else ""
+        after = words[mention.at + 1] if mention.at + 1 < len(words) else ""
+        if more or first not in OTHER_WORK or {before, after} & JOINS:
+            return False
+        return first == "one" or before not in {"a", "an", "the"}
+
+    return [mention for mention in mentions if not works_otherwise(mention)] or mentions
 
 
 def _forms(labels: Sequence[str]) -> Mapping[Words, frozenset[int]]:
@@ -116,7 +173,9 @@ def _forms(labels: Sequence[str]) -> Mapping[Words, frozenset[int]]:
         forms.setdefault(words_of(label), set()).add(index)
     own = set(forms)
     for index, label in enumerate(labels):
-        for variant in _variants(words_of(label)):
+        # "T-shirt/top" may be called by either name.
+        names = {words_of(label), *(words_of(name) for name in label.split("/"))}
+        for variant in {*names, *(variant for name in names for variant in _variants(name))}:
             if variant not in own:
                 forms.setdefault(variant, set()).add(index)
     return {form: frozenset(classes) for form, classes in forms.items() if form and (form in own or len(classes) == 1)}
@@ -129,10 +188,8 @@ def _variants(words: Words) -> Iterator[Words]:
     joined = "".join(words)
     if len(words) > 1:
         yield (joined,)
-    if last.isdigit():
-        for word, digits in NUMBER_WORDS.items():
-            if digits == last:
-                yield (*first, word)
+    if last.isascii() and last.isdigit() and len(last) <= 2:
+        yield (*first, *_number_words(int(last)))
     elif last.isalpha():
         for other in _other_number(last):
             yield (*first, other)
@@ -140,14 +197,24 @@ def _variants(words: Words) -> Iterator[Words]:
                 yield (joined.removesuffix(last) + other,)
 
 
+def _number_words(number: int) -> Words:
+    """A number below 100 in English words."""
+    if number < len(UNITS):
+        return (UNITS[number],)
+    tens = TENS[number // 10 - 2]
+    return (tens, UNITS[number % 10]) if number % 10 else (tens,)
+
+
 def _other_number(word: str) -> Iterator[str]:
     """Plurals of a singular and singulars of a plural, by English rules."""
-    if len(word) < 2:
+    if len(word) < 2 or word in NO_PLURAL:
         return
-    if word in IRREGULAR_PLURALS:
-        yield IRREGULAR_PLURALS[word]
-    if word.endswith("man"):
-        yield word[:-3] + "men"
+    for irregular in (PLURALS, SINGULARS):
+        if word in irregular:
+            yield irregular[word]
+    for ending, other in (("man", "men"), ("men", "man")):
+        if word.endswith(ending):
+            yield word.removesuffix(ending) + other
     if word[-1] == "y" and word[-2] not in "aeiou":
         yield word[:-1] + "ies"
     elif re.search(r"(s|x|z|ch|sh)$", word):
@@ -156,5 +223,9 @@ def _other_number(word: str) -> Iterator[str]:
         yield word + "s"
     if word.endswith("o"):
         yield word + "es"
+    if len(word) > 4 and word.endswith("ies"):
+        yield word[:-3] + "y"
+    elif len(word) > 4 and re.search(r"(s|x|z|ch|sh)es$", word):
+        yield word[:-2]
     if len(word) > 3 and word[-1] == "s" and not word.endswith(("ss", "us", "is")):
         yield word[:-1]

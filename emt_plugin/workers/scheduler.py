@@ -64,7 +64,7 @@ def groups(nodeids: list[str], models: Mapping[str, str], workers: int) -> dict[
     """
     by_model: dict[str, list[str]] = {}
     for nodeid in nodeids:
-        model = models.get(pair_id_of(nodeid) or "")
+        model = models.get(pair_id_of(nodeid, models) or "")
         if model is not None:
             by_model.setdefault(model, []).append(nodeid)
     shards = -(-workers // len(by_model)) if by_model else 1

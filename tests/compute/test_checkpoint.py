@@ -92,7 +92,7 @@ def broken(folder: Path, how: str) -> None:
         ("original llava", "original LLaVA format; convert it .*convert_llava_weights_to_hf"),
         ("projector", "original LLaVA format"),
         ("pickled", r"pickled weights \(pytorch_model.bin\).*convert them to safetensors"),
-        ("no weights", r"has no \*.safetensors file"),
+        ("no weights", r"has no \*.safetensors file \(pickled weights are not loaded"),
         ("no processor", r"has no processor.*AutoProcessor.from_pretrained\(BASE\).save_pretrained"),
         ("text model", r"is no multimodal LLM: its config.json \(llama\) has no vision_config"),
     ],

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.plugin.conftest import SERIAL_AND_WORKERS, Run
+from tests.plugin.conftest import SERIAL_AND_WORKERS, Run, in_a_process
 
 Start = Callable[..., Run]
 
@@ -72,6 +72,8 @@ def test_a_typo_is_a_usage_error(run: Start, workers: tuple[str, ...]) -> None:
         (("--emt-catalog", "none.toml"), "cannot read the catalog file none.toml"),
         (("--emt-reference", "llava-mini"), "is the model itself"),
         (("--emt-reports", "pytest.ini"), "cannot write to"),
+        (("--emt-reference", ""), "--emt-reference is empty"),
+        (("--emt-tolerance", ""), "--emt-tolerance is empty"),
     ],
 )
 def test_bad_options_are_one_sentence_and_nothing_is_written(run: Start, arguments: tuple[str, ...], says: str) -> None:
@@ -189,6 +191,111 @@ def test_an_internal_error_never_passes(run: Start, suite: Path, workers: tuple[
     done = run("--emt-image-set", "mnist-mini", "--emt-limit", "100", *workers)
     assert done.code == 3, done.output
     assert "INTERNALERROR" in done.output
+
+
+@pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["serial", "n2"])
+def test_a_file_that_cannot_be_collected_never_passes(run: Start, suite: Path, workers: tuple[str, ...]) -> None:
+    (suite / "test_broken.py").write_text("import no_such_module\n")
+    done = run("--emt-image-set", "mnist-mini", "--emt-limit", "300", *workers)
+    assert done.code == 3, done.output
+
+
+SKIPS = """\
+import pytest
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "emoji" in item.nodeid or "release" in item.nodeid:
+            item.add_marker(pytest.mark.{mark})
+"""
+
+
+@pytest.mark.parametrize(
+    ("mark", "workers"),
+    [('skip(reason="later")', ()), ('skip(reason="later")', ("-n2",)), ('xfail(run=False, reason="later")', ())],
+    ids=["skip", "skip-n2", "xfail"],
+)
+def test_a_skipped_pair_never_passes(run: Start, suite: Path, mark: str, workers: tuple[str, ...]) -> None:
+    (suite / "conftest.py").write_text(SKIPS.format(mark=mark))
+    done = run("--emt-image-set", "mnist-mini", "--emt-image-set", "emoji-mini", "--emt-limit", "300", *workers)
+    assert done.code == 3, done.output
+    assert "its test was skipped" in done.pair("llava-mini/emoji-mini")["reason"]
+
+
+def test_a_skipped_check_never_passes(run: Start, suite: Path) -> None:
+    (suite / "conftest.py").write_text(SKIPS.format(mark="skip"))
+    (suite / "test_release.py").write_text("def test_release(emt):\n    emt.check('llava-mini', 'emoji-mini')\n")
+    done = run("--emt-image-set", "mnist-mini", "--emt-limit", "300")
+    assert done.code == 3, done.output
+
+
+def test_an_expected_failure_is_still_a_verdict(run: Start, suite: Path) -> None:
+    (suite / "conftest.py").write_text(SKIPS.format(mark="xfail"))
+    done = run("--emt-model", "llava-mini-forgot", "--emt-image-set", "emoji-mini")
+    assert done.code == 1, done.output
+
+
+def test_stopping_before_ordinary_tests_is_stopping(run: Start, suite: Path) -> None:
+    (suite / "test_z.py").write_text("def test_after():\n    assert False\n")
+    done = run("--emt-image-set", "emoji-mini", "--emt-limit", "30", "-x")
+    assert done.code == 2, done.output
+
+
+def test_other_parameters_beside_the_pair(run: Start, suite: Path) -> None:
+    (suite / "test_forgetting.py").write_text(
+        "import pytest\n\n@pytest.mark.parametrize('seed', [0, 1])\n"
+        "@pytest.mark.skip\ndef test_forgetting(emt_measurement, seed):\n    pass\n"
+    )
+    done = run("--emt-image-set", "mnist-mini", "--emt-limit", "40", "-n2")
+    assert done.code == 3, done.output
+    assert [pair["image_set"] for pair in done.record["pairs"]] == ["mnist-mini"]
+
+
+def test_asking_for_the_gate_where_there_is_none_is_five(run: Start, suite: Path) -> None:
+    (suite / "test_forgetting.py").write_text("def test_nothing():\n    pass\n")
+    done = run("--emt-model", "llava-mini")
+    assert done.code == 5, done.output
+    assert "nothing was gated" in done.output
+
+
+@pytest.mark.parametrize("option", ["--fixtures", "--setup-plan", "--markers"])
+def test_options_that_only_tell_leave_no_trace(run: Start, option: str) -> None:
+    done = run("--emt-model", "llava-mini", option)
+    assert done.code == 0, done.output
+    assert not (done.folder / "reports").exists()
+
+
+def test_checks_of_models_that_share_a_name(run: Start, suite: Path) -> None:
+    from emt_plugin.catalog import bundled_folder
+
+    for parent, model in (("a", "llava-mini"), ("b", "llava-mini-forgot")):
+        (suite / parent).mkdir()
+        (suite / parent / "final").symlink_to(bundled_folder() / "models" / model)
+    (suite / "test_forgetting.py").write_text(
+        "import pytest\n\n@pytest.mark.parametrize('folder', ['./b/final', './a/final'])\n"
+        "def test_release(emt, folder):\n    emt.check(folder, 'emoji-mini', 0.09)\n"
+    )
+    done = run("--emt-limit", "314")
+    assert done.code == 1, done.output
+    assert [pair["comparisons"][0]["verdict"] for pair in done.record["pairs"]] == ["FAIL", "PASS"]
+    assert len({pair["model"] for pair in done.record["pairs"]}) == 2
+
+
+def test_a_device_that_is_not_here_could_not_run(run: Start) -> None:
+    done = run("--emt-image-set", "mnist-mini", "--emt-device", "cuda:7")
+    assert done.code == 3, done.output
+    assert "there is no device cuda:7 here" in done.output
+
+
+def test_a_record_that_cannot_be_written_does_not_count(run: Start, suite: Path) -> None:
+    (suite / "conftest.py").write_text(
+        "import emt_plugin.report\n\ndef full(folder):\n    raise OSError(28, 'No space left on device')\n\n"
+        "emt_plugin.report.render = full\n"
+    )
+    done = in_a_process(suite, ("--emt-image-set", "mnist-mini", "--emt-limit", "300", "-p", "no:hypothesispytest"))
+    assert done.code == 3, done.output
+    assert "No space left on device" in done.output
+    assert (done.record["complete"], done.record["exit_code"]) == (False, 3)
 
 
 def test_another_model_as_reference(run: Start) -> None:

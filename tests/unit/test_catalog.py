@@ -95,6 +95,17 @@ def test_clashing_ids_get_six_digits_of_their_source(tmp_path: Path) -> None:
     assert len(first.id) == len("model-") + 6
 
 
+def test_one_model_under_two_names_is_one_model() -> None:
+    (only,) = CATALOG.models_named(["llava", "llava-1.5-7b", "llava-hf/llava-1.5-7b-hf"], None, None)
+    assert only.id == "llava-1.5-7b"
+
+
+def test_ids_of_catalog_names_are_plain(tmp_path: Path) -> None:
+    file = tmp_path / "catalog.toml"
+    file.write_text('[models."größe v2"]\nsource = "a/b"\n')
+    assert Catalog.load(file).model("größe v2").id == "gr--e-v2"
+
+
 def test_a_given_encoder_wins_and_says_so() -> None:
     spec = CATALOG.model("llava", encoder="clip-mini")
     assert spec.encoder_from == "--emt-encoder"
@@ -142,6 +153,11 @@ def test_a_users_catalog_adds_and_replaces(tmp_path: Path) -> None:
         ("[modles.mine]\n", r"table \[modles\] means nothing"),
         ("[models", "cannot read the catalog file"),
         ("models = 3\n", "must be tables"),
+        ('[image_sets.x]\nsource = "a/b"\ntemplate = "a photo of a {label}."\n', r"must be a string with \{\} where"),
+        ('[image_sets.x]\nsource = "a/b"\nprompt = "What is it?"\n', r"must be a string with \{labels\}"),
+        ('[image_sets.x]\nsource = "a/b"\nlabel_order = "alphabetic"\n', 'must be "index" or "alphabetical"'),
+        ('[image_sets.x]\nsource = "a/b"\nstems = "it is"\n', "must be a list of strings"),
+        ('[image_sets.x]\nsource = "a/b"\nlike = ["mnist"]\n', "must be a string"),
     ],
 )
 def test_a_wrong_catalog_file_says_what_is_wrong(tmp_path: Path, text: str, says: str) -> None:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emt_plugin.scoring import AnswerScorer, Observation, Reader
+from emt_plugin.scoring.reader import unreadable
 
 DIGITS = [str(digit) for digit in range(10)]
 CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -100,6 +101,64 @@ def test_digits(answer: str, expected: str | None) -> None:
 )
 def test_labels_inside_labels(answer: str, expected: str | None) -> None:
     assert read(CIFAR100_SOME, answer) == expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("twenty-seven", None),
+        ("one hundred", None),
+        ("seventy-five", None),
+        ("5,000", None),
+        ("It is 3:00", None),
+        ("zero or one", None),
+        ("either one or seven", None),
+        ("The number is 3. I can't see any other numbers.", "3"),
+        ("I can't tell. Maybe 3.", None),
+    ],
+)
+def test_numbers_that_are_not_digits(answer: str, expected: str | None) -> None:
+    assert read(DIGITS, answer) == expected
+
+
+@pytest.mark.parametrize(
+    ("labels", "answer", "expected"),
+    [
+        ([str(number) for number in range(51)], "twenty-one", "21"),
+        ([str(number) for number in range(51)], "20", "20"),
+        (["hotdog", "dog"], "a hot dog", "hotdog"),
+        (["miniskirt", "skirt"], "mini-skirt", "miniskirt"),
+        (["can", "bear", "cup"], "I can see a bear.", "bear"),
+        (["can", "bear", "cup"], "a can", "can"),
+        (["can", "bear", "cup"], "a can and a cup", None),
+        (["A", "B", "I"], "I see a B.", "B"),
+        (["A", "B", "I"], "A", "A"),
+        (["T-shirt/top", "Shirt"], "A T-shirt.", "T-shirt/top"),
+        (["T-shirt/top", "Shirt"], "a top", "T-shirt/top"),
+        (["watches", "berries", "children", "women"], "a watch", "watches"),
+        (["watches", "berries", "children", "women"], "a berry", "berries"),
+        (["watches", "berries", "children", "women"], "a child", "children"),
+        (["watches", "berries", "children", "women"], "a woman", "women"),
+        (["news", "new"], "new", "new"),
+        (["馬", "船"], "河馬", None),
+        (["バス", "パス"], "バス", "バス"),
+    ],
+)
+def test_words_that_look_like_others(labels: list[str], answer: str, expected: str | None) -> None:
+    assert read(labels, answer) == expected
+
+
+@pytest.mark.parametrize(
+    ("labels", "alike"),
+    [
+        (["cat", "dog"], ()),
+        (["C", "C++"], ("C", "C++")),
+        (["cat", "+"], ("+",)),
+        (["hot_dog", "hot dog"], ("hot_dog", "hot dog")),
+    ],
+)
+def test_labels_that_no_answer_could_tell_apart(labels: list[str], alike: tuple[str, ...]) -> None:
+    assert unreadable(labels) == alike
 
 
 def test_a_plural_that_is_another_label_is_that_label() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -103,7 +104,7 @@ def test_a_record_that_cannot_be_read_says_why(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="cannot read"):
         RunRecord.read(tmp_path)
     (tmp_path / "run.json").write_text('{"schema": 99}')
-    with pytest.raises(RecordError, match="schema 99"):
+    with pytest.raises(RecordError, match="it has schema 99"):
         RunRecord.read(tmp_path)
 
 
@@ -173,5 +174,7 @@ def test_of_two_records_of_one_pair_the_worse_one_counts() -> None:
     assert worse(None, missing) is missing
     assert worse(good, bad) is bad
     assert worse(bad, good) is bad
-    assert worse(missing, good) is good
-    assert worse(good, missing) is good
+    assert worse(missing, good) is missing
+    assert worse(good, missing) is missing
+    unjudged = replace(good, gate=None)
+    assert worse(unjudged, bad) is unjudged

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from emt_plugin.gate import Tolerances, TolerancesError
-from emt_plugin.gate.tolerances import loss_to_accept, parse_tolerance, update_accepted_losses
+from emt_plugin.gate.tolerances import loss_to_accept, parse_tolerance, refuse_inline_tables, update_accepted_losses
 
 FILE = """\
 # our policy
@@ -103,6 +103,10 @@ def test_what_is_no_fraction_is_refused(text: str, says: str) -> None:
         ("[reference.encodr]\n", "means nothing"),
         ("tolerance = [\n", "cannot read"),
         ("tolerance = true\n", "not a number"),
+        ("pair = 5\n", "must be tables"),
+        ("reference = 5\n", "must be tables"),
+        ('[model."m"]\naccepted_loss = 0.2\n', "may have tolerance only"),
+        ('[pair."a/b"]\naccepted_images = 5\n', "must be a string"),
     ],
 )
 def test_a_wrong_file_says_what_is_wrong(tmp_path: Path, text: str, says: str) -> None:
@@ -126,6 +130,20 @@ def test_updating_against_a_model_keeps_to_its_own_table(file: Path) -> None:
     update_accepted_losses(file, {"new/set": (0.21, "fff")}, "model", "run-2", "2026-02-02")
     assert Tolerances.load(file).of("new", "set", "model").value == 0.21
     assert Tolerances.load(file).of("new", "set", "encoder").value == 0.04
+
+
+def test_updating_keeps_to_the_table_that_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "t.toml"
+    path.write_text("[reference.encoder]\ntolerance = 0.02\n")
+    update_accepted_losses(path, {"a/b": (0.3, "f")}, "encoder", "r", "d")
+    assert Tolerances.load(path).of("a", "b").value == 0.3
+
+
+def test_inline_tables_are_refused_before_a_run(tmp_path: Path) -> None:
+    path = tmp_path / "t.toml"
+    path.write_text('pair = {"a/b" = {tolerance = 0.1}}\n')
+    with pytest.raises(TolerancesError, match="write pairs as tables"):
+        refuse_inline_tables(path)
 
 
 def test_updating_makes_a_file(tmp_path: Path) -> None:
