@@ -62,6 +62,6 @@ def notes(run: RunRecord) -> list[str]:
         if text:
             said.append(f"{pair.key.id}: {text}")
     said += [f"attention: {warning}" for warning in tower_warnings(run)]
-    if run.reason and all(run.reason.split(": ", 1)[-1] not in line for line in said):
+    if run.reason and all(pair.gating for pair in run.pairs):
         said.append(f"incomplete: {run.reason}")
     return ["", *said] if said else []
