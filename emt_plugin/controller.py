@@ -96,12 +96,15 @@ class Controller:
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Write record and report, and set the exit code."""
-        if not self._selected and not self._records and not any("INTERNALERROR" in fault for fault in self._faults):
-            self._nothing_to_gate(session, int(exitstatus))
-            return
         stop_asked = bool(session.shouldfail or session.shouldstop) or int(exitstatus) == STOPPED
         collected_all = not any("could not be collected" in fault for fault in self._faults)
-        stopped = self._interrupted or (stop_asked and collected_all and bool(self._collected - self._reported))
+        unrun = self._collected - self._reported
+        stopped = self._interrupted or (stop_asked and collected_all and bool(unrun))
+        if unrun and not stopped and collected_all:
+            self._faults.append(f"{min(unrun)} was selected and never ran")
+        if not self._selected and not self._records and not any("INTERNALERROR" in fault for fault in self._faults):
+            self._nothing_to_gate(session, int(exitstatus), stopped)
+            return
         pairs = adjusted(self._all_pairs())
         unmeasured = [pair for pair in pairs if pair.gating is None]
         code = exit_code(
@@ -115,11 +118,16 @@ class Controller:
         )
         session.exitstatus = self._finish(pairs, not (unmeasured or self._faults or stopped), code)
 
-    def _nothing_to_gate(self, session: pytest.Session, code: int) -> None:
+    def _nothing_to_gate(self, session: pytest.Session, code: int, stopped: bool) -> None:
         """A run that asked for the gate by an option and selected none of it must not pass."""
-        if self._faults:
-            session.exitstatus = INCOMPLETE if code in (0, 1) else code
-        elif code == 0 and self._asked:
+        if not self._asked or code not in (0, 1, 2):
+            return
+        if stopped:
+            session.exitstatus = STOPPED
+        elif self._faults:
+            session.exitstatus = INCOMPLETE
+            self._lines = [f"incomplete: {self._faults[0]}"]
+        elif code == 0:
             session.exitstatus = NOTHING
             self._lines = ["no model x image-set pair was selected, so nothing was gated: run `pytest benchmarks ...`"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from emt_plugin.catalog import CatalogError
+from emt_plugin.catalog import CatalogError, ImageSetSpec, ModelSpec
 from emt_plugin.errors import CouldNotRun, ForgettingError, one_line
 from emt_plugin.gate import TolerancesError
 from emt_plugin.records import PairKey, PairRecord
@@ -39,6 +39,7 @@ def attach(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestRe
         setattr(report, ENDED, COULD_NOT_RUN)
     elif report.failed and isinstance(error, CatalogError | TolerancesError):
         report.longrepr = f"emt: {one_line(str(error))}"
+        setattr(report, ENDED, COULD_NOT_RUN)
     elif report.skipped and not pairs and (report.when == "setup" or not key):
         setattr(report, ENDED, SKIPPED)
     # A pair is measured in the setup of its test: what fails later has its record already.
@@ -74,14 +75,15 @@ def key_of(item: pytest.Item) -> PairKey | None:
     parameters = getattr(getattr(item, "callspec", None), "params", {})
     if not {"emt_model", "emt_image_set"} <= set(parameters):
         return None
-    return PairKey(parameters["emt_model"].id, parameters["emt_image_set"].id)
+    model, image_set = parameters["emt_model"], parameters["emt_image_set"]
+    return PairKey(model.id, image_set.id) if isinstance(model, ModelSpec) and isinstance(image_set, ImageSetSpec) else None
 
 
 def model_by_model(items: list[pytest.Item]) -> list[pytest.Item]:
     """Items that have pairs, those of one model together, models and image sets in order of first appearance."""
-    keys = {item: key for item in items if (key := key_of(item))}
-    models = list(dict.fromkeys(key.model for key in keys.values()))
-    return sorted(items, key=lambda item: models.index(keys[item].model))
+    named = {item: key.model if (key := key_of(item)) else "" for item in items}
+    models = list(dict.fromkeys(named.values()))
+    return sorted(items, key=lambda item: models.index(named[item]))
 
 
 def pair_id_of(nodeid: str, known: Collection[str]) -> str | None:

@@ -46,16 +46,19 @@ def _build(config: pytest.Config) -> Settings:
     if option.emt_scorer and option.emt_scorer not in SCORERS:
         raise pytest.UsageError(f"emt: unknown scorer '{option.emt_scorer}'; known: {', '.join(SCORERS)}")
     tolerances = _tolerances_file(config)
-    if option.emt_update_tolerances:
-        if not _is_users(tolerances, config):
-            raise pytest.UsageError("emt: --emt-update-tolerances needs a file of your own: name it with --emt-tolerances FILE")
-        refuse_inline_tables(tolerances)
     override = parse_tolerance(option.emt_tolerance) if option.emt_tolerance else None
+    read = Tolerances.load(tolerances if tolerances and tolerances.exists() else None, override)
+    if option.emt_update_tolerances:
+        if tolerances is None or not _is_users(tolerances, config):
+            raise pytest.UsageError("emt: --emt-update-tolerances needs a file of your own: name it with --emt-tolerances FILE")
+        if not tolerances.parent.is_dir():
+            raise pytest.UsageError(f"emt: no folder {tolerances.parent} to write {tolerances.name} into; make it first")
+        refuse_inline_tables(tolerances)
     return Settings(
         catalog=catalog,
         pairs=_pairs(catalog, models, option.emt_image_set or config.getini("emt_image_set")),
         reference=reference,
-        tolerances=Tolerances.load(tolerances if tolerances and tolerances.exists() else None, override),
+        tolerances=read,
         tolerances_file=tolerances,
         compute=_compute(config),
         reports=config.rootpath / (option.emt_reports or config.getini("emt_reports") or "reports"),
@@ -102,7 +105,10 @@ def _bytes(text: str) -> int:
     unit = found and UNITS.get(found[2])
     if not found or not unit:
         raise pytest.UsageError(f"emt: --emt-memory {text} is not a size; write one such as 20GB or 24GiB")
-    return int(float(found[1]) * unit)
+    size = int(float(found[1]) * unit)
+    if size < 1:
+        raise pytest.UsageError(f"emt: --emt-memory {text} holds nothing; write a size such as 20GB, or leave it out")
+    return size
 
 
 def _tolerances_file(config: pytest.Config) -> Path | None:
@@ -117,7 +123,7 @@ def _tolerances_file(config: pytest.Config) -> Path | None:
     return next((path for path in candidates if path.exists()), None)
 
 
-def _is_users(path: Path | None, config: pytest.Config) -> bool:
+def _is_users(path: Path, config: pytest.Config) -> bool:
     """Whether a tolerances file was named by the user, or is their project's own rather than the package's."""
     named = config.option.emt_tolerances or config.getini("emt_tolerances")
-    return path is not None and (bool(named) or path == config.rootpath / "benchmarks" / "tolerances.toml")
+    return bool(named) or path == config.rootpath / "benchmarks" / "tolerances.toml"

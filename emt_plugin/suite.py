@@ -78,10 +78,11 @@ class Gate:
         try:
             loaded = self.evaluator.model(model_spec)
             pair = self.evaluator.measure(loaded, self.evaluator.image_set(image_set_spec), tolerance)
-        except CouldNotRun as error:
+        except Exception as error:
             from emt_plugin.records import PairKey, PairRecord
 
-            self._record(PairRecord(PairKey(model_spec.id, image_set_spec.id), status="could-not-run", reason=str(error)))
+            reason = str(error) if isinstance(error, CouldNotRun) else f"{type(error).__name__} in the test, see its traceback"
+            self._record(PairRecord(PairKey(model_spec.id, image_set_spec.id), status="could-not-run", reason=reason))
             raise
         self._record(pair)
         Measurement(pair).assert_not_forgotten()

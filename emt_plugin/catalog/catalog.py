@@ -154,9 +154,12 @@ class Catalog:
         return inherited | entry
 
     def _path_or_hub_id(self, name: str, what: str, known: list[str]) -> str:
-        path = Path(name).expanduser()
-        if name and path.exists():
-            return str(path)
+        try:
+            path = Path(name).expanduser()
+            if name and path.exists():
+                return str(path)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise CatalogError(f"no {what} at '{name}': {error}") from None
         looks_like_a_path = name.startswith((".", "/", "~")) or name.count("/") > 1 or path.suffix == ".parquet"
         if looks_like_a_path:
             raise CatalogError(f"no {what} at '{name}': the path does not exist")
@@ -261,7 +264,7 @@ MUST = {
     "label_order": 'must be "index" or "alphabetical"',
     "trust_remote_code": "must be true or false",
     "aliases": "must be a list of strings",
-    "image_sets": "must be a list of strings",
+    "image_sets": "must be a list of one or more strings",
     "stems": "must be a list of strings",
     "other": "must be a string",
 }
@@ -272,7 +275,8 @@ def _fits(key: str, value: object) -> bool:
     if key == "trust_remote_code":
         return isinstance(value, bool)
     if key in {"aliases", "image_sets", "stems"}:
-        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+        filled = isinstance(value, list) and (bool(value) or key != "image_sets")
+        return filled and isinstance(value, list) and all(isinstance(item, str) for item in value)
     if not isinstance(value, str) or not value:
         return False
     wanted = {"prompt": "{labels}" in value, "template": "{}" in value, "names": value in {"as-is", "wordnet"},

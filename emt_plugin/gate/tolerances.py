@@ -151,7 +151,8 @@ class Tolerances:
             return tables["tolerance"], f"{file}default{where}"
         # A loss accepted for this kind of reference, with the policy left to the file's own tables.
         if "accepted_loss" in entry:
-            return self.tables.get("tolerance", DEFAULT), f"{file}default"
+            own = {"tolerance": DEFAULT, **self.tables, "pair": _without_losses(self.tables.get("pair", {}))}
+            return self._policy(own, own["pair"].get(pair, {}), model, pair, "")
         return None, ""
 
 
@@ -219,8 +220,10 @@ def refuse_inline_tables(path: Path | None) -> None:
     if path is None or not path.exists():
         return
     document: Any = tomlkit.parse(path.read_text(encoding="utf-8"))
-    inner = [document.get("reference", {}).get(kind, {}) for kind in KINDS]
-    if any(isinstance(tables.get("pair"), InlineTable) for tables in (document, *inner)):
+    references = document.get("reference", {})
+    inner = [references.get(kind, {}) for kind in KINDS]
+    pairs = [tables.get("pair") for tables in (document, *inner)]
+    if any(isinstance(table, InlineTable) for table in (references, *inner, *pairs)):
         raise TolerancesError(f'{path}: write pairs as tables, [pair."model/image-set"], so that losses can be added')
 
 

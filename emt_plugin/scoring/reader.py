@@ -21,9 +21,10 @@ TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "nin
 # Beside one of these a number word is part of a larger number: the seven of twenty-seven is no 7.
 NUMBER_PARTS = frozenset({*UNITS, *TENS, "hundred", "thousand", "million"})
 ARTICLES: tuple[Words, ...] = ((), ("a",), ("an",), ("the",), ("a", "n"))
-# Words that are labels of some sets and do other work in most sentences: "I can see the one". They count where
-# nothing else names a class, after an article, or in a list.
-OTHER_WORK = frozenset({"one", "a", "i", "can", "may", "will"})
+# Words that are labels of some sets and do other work in most sentences: "I can see the one".
+LETTERS = frozenset({"a", "i"})
+VERBS = frozenset({"can", "may", "will"})
+SUBJECTS = frozenset({"i", "you", "we", "it", "they", "that", "this", "he", "she", "one", "who", "which"})
 JOINS = frozenset({"or", "and"})
 PLURALS = {"mouse": "mice", "goose": "geese", "foot": "feet", "tooth": "teeth", "person": "people", "child": "children",
            "ox": "oxen", "wolf": "wolves", "leaf": "leaves", "knife": "knives"}  # fmt: skip
@@ -35,8 +36,10 @@ WORD = re.compile(rf"\d+(?:[.,:]\d+)+|[{HAN}]+|[{HIRAGANA}]+|[{KATAKANA}]+|[^\W_
 # Neighbouring words are also tried as one, so that "hot dog" is `hotdog`; short ones would join by accident.
 JOINED_WORDS = 3
 SHORTEST_JOINED = 3
+APOSTROPHE = re.compile(r"(?<=\w)['\u2019\u02bc](?=\w)")
 REFUSAL = re.compile(
-    r"\b(?:i|we) (?:can ?not|can t|could not|couldn t|am unable|m unable|am not able|m not able|are unable|are not able)\b"
+    r"\b(?:i|we) (?:can ?not|cant|could not|couldnt|am unable|am not able|are unable|are not able|dont know|do not know)\b"
+    r"|\bim (?:unable|not able)\b"
     r"|\bunable to (?:determine|identify|tell|see|recogni[sz]e|answer|view)\b"
     r"|\b(?:impossible|not possible) to (?:determine|identify|tell|say|see)\b"
     r"|\bas an ai\b"
@@ -93,10 +96,10 @@ class Reader:
         mentions = _meant(list(self._mentions(words)), words)
         named = tuple(dict.fromkeys(index for mention in mentions for index in sorted(mention.classes)))
         refusal = REFUSAL.search(" ".join(words))
-        first = len(" ".join(words[: mentions[0].at])) if mentions else None
+        first = len(" ".join((*words[: mentions[0].at], ""))) if mentions else None
         return Reading(
             named=named,
-            refused=refusal is not None and (first is None or refusal.start() < first),
+            refused=refusal is not None and (first is None or refusal.start() <= first),
             empty=not words,
             well_formed=len(named) == 1 and self._is_well_formed(words),
         )
@@ -123,7 +126,7 @@ class Reader:
     def _is_part_of_a_number(self, words: Words, at: int, form: Words) -> bool:
         if form in self._own or not set(form) <= NUMBER_PARTS:
             return False
-        beside = {*words[max(at - 1, 0) : at], *words[at + len(form) : at + len(form) + 1]}
+        beside = {*words[max(at - 1, 0) : at], *words[at + len(form) : at + len(form) + 1]} - set(form)
         return bool(beside & NUMBER_PARTS)
 
     def _is_well_formed(self, words: Words) -> bool:
@@ -134,7 +137,8 @@ class Reader:
 
 def words_of(text: str) -> Words:
     """The words of a text: case-folded, without accents, punctuation, underscores and hyphens."""
-    decomposed = unicodedata.normalize("NFD", unicodedata.normalize("NFKC", text).casefold())
+    whole = APOSTROPHE.sub("", unicodedata.normalize("NFKC", text).casefold())
+    decomposed = unicodedata.normalize("NFD", whole)
     plain = "".join(sign for sign in decomposed if not "\u0300" <= sign <= "\u036f")
     return tuple(WORD.findall(unicodedata.normalize("NFC", plain)))
 
@@ -159,9 +163,11 @@ def _meant(mentions: list[Mention], words: Words) -> list[Mention]:
         (first, *more) = mention.words
         before = words[mention.at - 1] if mention.at else ""
         after = words[mention.at + 1] if mention.at + 1 < len(words) else ""
-        if more or first not in OTHER_WORK or {before, after} & JOINS:
+        if more or {before, after} & JOINS:
             return False
-        return first == "one" or before not in {"a", "an", "the"}
+        if first in LETTERS:
+            return bool(after)
+        return (first in VERBS and before in SUBJECTS) or (first == "one" and before != "a")
 
     return [mention for mention in mentions if not works_otherwise(mention)] or mentions
 

@@ -20,7 +20,8 @@ class XdistHooks:
 
     def pytest_xdist_setupnodes(self, config: pytest.Config, specs: list[Any]) -> None:
         """Deal devices and cores before the workers start; a replacement inherits its predecessor's."""
-        gpus = visible_gpus()
+        # With a device named by number every worker must see all of them.
+        gpus = visible_gpus() if self._settings.compute.device in (None, "cuda") else []
         for index, spec in enumerate(specs):
             spec.env = {**worker_environment(index, len(specs), gpus), **(spec.env or {})}
         pairs = len(self._settings.pairs)

@@ -67,6 +67,8 @@ def test_a_typo_is_a_usage_error(run: Start, workers: tuple[str, ...]) -> None:
         (("--emt-dtype", "int8"), "unknown dtype 'int8'"),
         (("--emt-device", "tpu"), "unknown device 'tpu'"),
         (("--emt-memory", "lots"), "--emt-memory lots is not a size"),
+        (("--emt-memory", "0"), "--emt-memory 0 holds nothing"),
+        (("--emt-model", "~nobodyhere/m"), "no model at '~nobodyhere/m'"),
         (("--emt-scorer", "vibes"), "unknown scorer 'vibes'"),
         (("--emt-tolerances", "none.toml"), "no tolerances file at none.toml"),
         (("--emt-catalog", "none.toml"), "cannot read the catalog file none.toml"),
@@ -279,6 +281,29 @@ def test_checks_of_models_that_share_a_name(run: Start, suite: Path) -> None:
     assert done.code == 1, done.output
     assert [pair["comparisons"][0]["verdict"] for pair in done.record["pairs"]] == ["FAIL", "PASS"]
     assert len({pair["model"] for pair in done.record["pairs"]}) == 2
+
+
+def test_a_check_that_never_ran_never_passes(run: Start, suite: Path) -> None:
+    (suite / "test_forgetting.py").write_text(
+        "import pytest\n\ndef test_first(emt):\n    emt.check('llava-mini', 'mnist-mini', 0.3)\n\n"
+        "def test_ends():\n    pytest.exit('bye', returncode=0)\n\n"
+        "def test_last(emt):\n    emt.check('llava-mini-forgot', 'emoji-mini')\n"
+    )
+    done = run("--emt-limit", "30")
+    assert done.code in (2, 3), done.output
+
+
+@pytest.mark.parametrize("call", ["emt.check('llava-minnni', 'mnist-mini')", "emt.check('llava-mini', 'mnist-mini', 5)"])
+def test_a_check_that_is_mistyped_is_incomplete(run: Start, suite: Path, call: str) -> None:
+    (suite / "test_forgetting.py").write_text(f"def test_release(emt):\n    {call}\n")
+    done = run("--emt-limit", "30", "--emt-model", "llava-mini")
+    assert done.code == 3, done.output
+
+
+@pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["serial", "n2"])
+def test_only_a_file_that_cannot_be_collected(run: Start, suite: Path, workers: tuple[str, ...]) -> None:
+    (suite / "test_forgetting.py").write_text("import no_such_module\n")
+    assert run("--emt-model", "llava-mini", *workers).code == 3
 
 
 def test_a_device_that_is_not_here_could_not_run(run: Start) -> None:

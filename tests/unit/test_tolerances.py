@@ -146,6 +146,15 @@ def test_inline_tables_are_refused_before_a_run(tmp_path: Path) -> None:
         refuse_inline_tables(path)
 
 
+def test_a_loss_accepted_for_one_reference_keeps_the_files_own_policy(tmp_path: Path) -> None:
+    path = tmp_path / "t.toml"
+    path.write_text(
+        'tolerance = 0.05\n[model."llava-*"]\ntolerance = 0.03\n[reference.model.pair."llava-x/mnist"]\naccepted_loss = 0.04\n'
+    )
+    tolerance = Tolerances.load(path).of("llava-x", "mnist", "model")
+    assert (tolerance.value, tolerance.policy, tolerance.accepted) == (0.04, 0.03, True)
+
+
 def test_updating_makes_a_file(tmp_path: Path) -> None:
     path = tmp_path / "new.toml"
     update_accepted_losses(path, {"a/b": (0.3, "f")}, "encoder", "r", "d")
