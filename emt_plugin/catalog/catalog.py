@@ -20,7 +20,7 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 MODEL_KEYS = {"source", "encoder", "aliases", "image_sets", "revision", "trust_remote_code"}
 IMAGE_SET_KEYS = {
     "source", "config", "split", "image", "label", "prompt", "template", "stems", "names", "label_order", "like",
-    "revision",
+    "revision", "answer", "train_split", "labels",
 }  # fmt: skip
 Entry = Mapping[str, Any]
 Spec = TypeVar("Spec", ModelSpec, ImageSetSpec)
@@ -118,6 +118,19 @@ class Catalog:
             **{key: entry[key] for key in IMAGE_SET_OPTIONS if key in entry},
         )
 
+    def known_labels(self) -> dict[str, tuple[str, ...]]:
+        """Label names of the image sets whose labels the catalog knows, by name."""
+        known = {}
+        for name, entry in self.image_sets.items():
+            labels = entry.get("labels") or (wordnet_words().values() if entry.get("names") == "wordnet" else ())
+            if labels:
+                known[name] = tuple(labels)
+        return known
+
+    def known_stems(self) -> tuple[str, ...]:
+        """Openings of well-formed answers to any image set."""
+        return tuple(dict.fromkeys(stem for entry in self.image_sets.values() for stem in entry.get("stems", ())))
+
     def models_named(self, names: Iterable[str], encoder: str | None, revision: str | None) -> tuple[ModelSpec, ...]:
         """Specs of all ``names``, with ids that do not clash; what is named twice counts once, by whatever names."""
         specs = [self.model(name, encoder, revision) for name in names]
@@ -149,7 +162,7 @@ class Catalog:
         if parent in (name, *below) and name != UNKNOWN_IMAGE_SET:
             raise CatalogError(f"image set '{name}' is like itself, by way of {', '.join((*below, parent))}")
         inherited = {} if name == UNKNOWN_IMAGE_SET else self._image_set_entry(parent, (*below, name))
-        for key in ("source", "config", "split", "image", "label", "revision"):
+        for key in ("source", "config", "split", "train_split", "image", "label", "labels", "revision"):
             inherited.pop(key, None)
         return inherited | entry
 
@@ -182,7 +195,7 @@ class Catalog:
         )
 
 
-IMAGE_SET_OPTIONS = ("config", "split", "image", "label", "names", "label_order", "revision")
+IMAGE_SET_OPTIONS = ("config", "split", "train_split", "image", "label", "answer", "names", "label_order", "revision")
 
 
 def short_id(name: str) -> str:
@@ -260,12 +273,14 @@ def _checked(path: Path, table: str, name: str, entry: object, keys: set[str]) -
 MUST = {
     "prompt": "must be a string with {labels} where the label names go",
     "template": "must be a string with {} where a label name goes: without it the encoder would see one caption",
+    "answer": "must be a string with {} where a label name goes, and may have {a} for its article",
     "names": 'must be "as-is" or "wordnet"',
     "label_order": 'must be "index" or "alphabetical"',
     "trust_remote_code": "must be true or false",
     "aliases": "must be a list of strings",
     "image_sets": "must be a list of one or more strings",
     "stems": "must be a list of strings",
+    "labels": "must be a list of strings",
     "other": "must be a string",
 }
 
@@ -274,14 +289,25 @@ def _fits(key: str, value: object) -> bool:
     """Whether a user's value is of the kind that its key wants."""
     if key == "trust_remote_code":
         return isinstance(value, bool)
-    if key in {"aliases", "image_sets", "stems"}:
+    if key in {"aliases", "image_sets", "stems", "labels"}:
         filled = isinstance(value, list) and (bool(value) or key != "image_sets")
         return filled and isinstance(value, list) and all(isinstance(item, str) for item in value)
     if not isinstance(value, str) or not value:
         return False
-    wanted = {"prompt": "{labels}" in value, "template": "{}" in value, "names": value in {"as-is", "wordnet"},
-              "label_order": value in {"index", "alphabetical"}}  # fmt: skip
+    wanted = {
+        "prompt": "{labels}" in value,
+        "template": "{}" in value,
+        "answer": "{}" in value,
+        "names": value in {"as-is", "wordnet"},
+        "label_order": value in {"index", "alphabetical"},
+    }
     return wanted.get(key, True)
+
+
+@cache
+def wordnet_words() -> Mapping[str, str]:
+    """WordNet ids of the classes of miniImageNet, with their words."""
+    return {key: str(words) for key, words in _packaged("wordnet").items()}
 
 
 @cache

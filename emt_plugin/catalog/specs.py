@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -35,6 +36,23 @@ class ModelSpec:
 
 
 @dataclass(frozen=True)
+class Question:
+    """What a model is asked about every image of a set, and the answers that are ranked.
+
+    Attributes:
+        prompt: the question with the label names, without chat template.
+        labels: label names.
+        answers: for each label the answer that names it.
+        stem: the opening that all answers share; its probability is not part of a label's.
+    """
+
+    prompt: str
+    labels: tuple[str, ...]
+    answers: tuple[str, ...]
+    stem: str = ""
+
+
+@dataclass(frozen=True)
 class ImageSetSpec:
     """A labelled classification dataset with the wording that the model and the encoder get.
 
@@ -49,6 +67,8 @@ class ImageSetSpec:
         prompt: the question, with ``{labels}`` for the label names.
         template: the encoder's text for one label, with ``{}`` for its name.
         stems: openings that an answer may have and still be well formed.
+        answer: the answer whose probability ranks a label, with ``{}`` for its name and ``{a}`` for its article.
+        train_split: where linear probes are fitted.
         names: ``wordnet`` when label names may be WordNet ids.
         label_order: order of the label names in the prompt.
         revision: hub revision, None for the default branch.
@@ -62,20 +82,32 @@ class ImageSetSpec:
     stems: tuple[str, ...]
     config: str | None = None
     split: str = "test"
+    answer: str = "{}"
+    train_split: str = "train"
     image: str = "image"
     label: str = "label"
     names: Literal["as-is", "wordnet"] = "as-is"
     label_order: Literal["index", "alphabetical"] = "index"
     revision: str | None = None
 
-    def question(self, labels: tuple[str, ...]) -> str:
-        """The prompt with the label names in it."""
+    def question(self, labels: tuple[str, ...]) -> Question:
+        """What is asked, for these label names in the order of their index."""
         ordered = sorted(labels) if self.label_order == "alphabetical" else labels
-        return self.prompt.replace("{labels}", ", ".join(ordered))
+        return Question(
+            prompt=self.prompt.replace("{labels}", ", ".join(ordered)),
+            labels=labels,
+            answers=tuple(self.answer.replace("{a}", article(label)).replace("{}", label) for label in labels),
+            stem=re.split(r"\{a?\}", self.answer)[0].rstrip(),
+        )
 
     def caption(self, label: str) -> str:
         """The encoder's text for one label name."""
         return self.template.replace("{}", label)
+
+
+def article(noun: str) -> str:
+    """The English indefinite article of a noun, by its first letter."""
+    return "an" if noun[:1].lower() in tuple("aeiou") else "a"
 
 
 def bundled_folder() -> Path:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import sha256
 from typing import Any, Protocol
 
 from PIL import Image
 
-from emt_plugin.catalog import ImageSetSpec
+from emt_plugin.catalog import ImageSetSpec, Question
 
 SEED = "emt-subset-1"
 
@@ -36,6 +37,11 @@ class Item:
     occurrence: int
     label: int
 
+    @property
+    def key(self) -> str:
+        """What its rows in the store are filed under: sets contain duplicates."""
+        return f"{self.hash}:{self.occurrence}"
+
 
 @dataclass(frozen=True)
 class ImageSet:
@@ -47,7 +53,7 @@ class ImageSet:
         items: the evaluated images, in the subset's order.
         n_split: images in the whole split.
         split: name of the split.
-        table: where the images are; one is decoded at a time.
+        open: opens the table of the split; not before an image is looked at.
     """
 
     spec: ImageSetSpec
@@ -55,11 +61,11 @@ class ImageSet:
     items: tuple[Item, ...]
     n_split: int
     split: str
-    table: Table
+    open: Callable[[], Table] = field(compare=False, repr=False)
 
     @property
-    def question(self) -> str:
-        """The prompt with the label names in it."""
+    def question(self) -> Question:
+        """What is asked of every image."""
         return self.spec.question(self.labels)
 
     @property
@@ -69,6 +75,11 @@ class ImageSet:
         for item in self.items:
             digest.update(f"{item.hash}:{item.occurrence}:{item.label};".encode())
         return digest.hexdigest()
+
+    @cached_property
+    def table(self) -> Table:
+        """Where the images are; one is decoded at a time."""
+        return self.open()
 
     def images(self, items: Sequence[Item]) -> list[Image.Image]:
         """The RGB images of some items."""

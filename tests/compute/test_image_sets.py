@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emt_plugin.catalog import Catalog, CatalogError
+from emt_plugin.catalog import Catalog, CatalogError, wordnet_words
 from emt_plugin.data import load_image_set
 from emt_plugin.data.image_set import pixel_hash
-from emt_plugin.data.load import wordnet_words
 from emt_plugin.errors import CouldNotRun
 
 NAMES = ["aquarium_fish", "bee", "cup"]
@@ -51,7 +50,7 @@ def test_a_parquet_file(tmp_path: Path) -> None:
     assert loaded.spec.id == "birds"
     assert loaded.labels == ("aquarium fish", "bee", "cup")
     assert loaded.n_split == 12
-    assert loaded.question.endswith("Please only answer a single object in aquarium fish, bee, cup.")
+    assert loaded.question.prompt.endswith("Please only answer a single object in aquarium fish, bee, cup.")
     by_row = {item.row: item for item in loaded.items}
     assert by_row[4].label == 1
     assert by_row[4].hash == pixel_hash(picture(4))
@@ -113,7 +112,7 @@ def test_wordnet_ids_become_words(tmp_path: Path) -> None:
     catalog = user_catalog(tmp_path, f'[image_sets.m]\nsource = "{tmp_path}"\nlike = "miniimagenet"\n')
     loaded = load_image_set(catalog.image_set("m"))
     assert loaded.labels == ("African hunting dog", "yawl", "French bulldog")
-    assert loaded.question.endswith("in African hunting dog, French bulldog, yawl.")
+    assert loaded.question.prompt.endswith("in African hunting dog, French bulldog, yawl.")
     assert len(wordnet_words()) == len(set(wordnet_words().values())) == 100
 
 

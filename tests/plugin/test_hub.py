@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from emt_plugin.data.load import wordnet_words
+from emt_plugin.catalog import wordnet_words
 from tests.checkpoints import Recipe, hub_cache, save_encoder, save_llava
 from tests.plugin.conftest import Run, in_a_process
 

@@ -29,11 +29,11 @@ def test_a_hub_id_of_the_catalog_is_the_catalog_entry() -> None:
 
 def test_the_papers_prompts_word_for_word() -> None:
     digits = tuple(str(digit) for digit in range(10))
-    assert CATALOG.image_set("mnist").question(digits) == (
+    assert CATALOG.image_set("mnist").question(digits).prompt == (
         "What is the number in the image? Please only answer a single number in 0, 1, 2, 3, 4, 5, 6, 7, 8, 9."
     )
     cifar10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-    assert CATALOG.image_set("cifar10").question(cifar10) == (
+    assert CATALOG.image_set("cifar10").question(cifar10).prompt == (
         "What is the object in the image? Please only answer a single object in "
         "airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck."
     )
@@ -52,7 +52,7 @@ def test_columns_and_sources_of_the_papers_sets() -> None:
 
 
 def test_miniimagenet_lists_its_labels_in_the_papers_order() -> None:
-    question = CATALOG.image_set("miniimagenet").question(("yawl", "wok", "African hunting dog"))
+    question = CATALOG.image_set("miniimagenet").question(("yawl", "wok", "African hunting dog")).prompt
     assert question.endswith("in African hunting dog, wok, yawl.")
 
 
