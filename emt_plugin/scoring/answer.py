@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from emt_plugin.scoring.protocol import FailureKind, Observation, Score, Want
-from emt_plugin.scoring.reader import Reader, Reading
+from emt_plugin.scoring.kinds import KindReader
+from emt_plugin.scoring.protocol import Observation, Score, ScorerContext, Want
+from emt_plugin.scoring.reader import Reader
 
 
 class AnswerScorer:
-    """Right if and only if the answer names the image's class and no other class of the set.
-
-    Args:
-        labels: the label names of the image set.
-        stems: openings that an answer may have and still be well formed.
-    """
+    """Right if and only if the answer names the image's class and no other class of the set."""
 
     name = "answer"
-    version = "1"
+    version = "2"
     wants: frozenset[Want] = frozenset({"answer"})
 
-    def __init__(self, labels: Sequence[str], stems: Iterable[str] = ()) -> None:
-        self._labels = tuple(labels)
-        self._reader = Reader(labels, stems)
+    def __init__(self, context: ScorerContext) -> None:
+        self._labels = context.labels
+        self._reader = Reader(context.labels, context.stems)
+        self._kinds = KindReader(context.labels, context.frames, context.others, (*context.stems, *context.other_stems))
 
     def score(self, observation: Observation, label: int, labels: Sequence[str]) -> Score:
         """See ``Scorer``; ``labels`` must be those that the scorer was made for."""
@@ -34,17 +31,6 @@ class AnswerScorer:
         return Score(
             prediction=reading.prediction,
             correct=reading.prediction == label,
-            kind=failure_kind(reading, label),
+            kind=self._kinds.kind(observation.answer, reading, label),
             well_formed=reading.well_formed,
         )
-
-
-def failure_kind(reading: Reading, label: int) -> FailureKind | None:
-    """What sort of wrong a reading is, None where it is right. The one place where failure kinds are defined."""
-    if reading.empty or reading.refused:
-        return "no answer"
-    if len(reading.named) > 1:
-        return "several classes"
-    if not reading.named:
-        return "outside the label set"
-    return None if reading.prediction == label else "wrong class"

@@ -2,7 +2,7 @@
 
 Matching is by whole words. Case, punctuation, underscores, hyphens, accents and articles do not matter; a plural
 counts where no other label owns it; ``three`` reads as ``3`` where labels are digits. At each word the longest label
-wins, so ``sweet pepper`` does not also name ``pepper``. Negation is not interpreted.
+wins, so ``sweet pepper`` does not also name ``pepper``. An answer that denies a class (``not a dog``) names none.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ LETTERS = frozenset({"a", "i"})
 VERBS = frozenset({"can", "may", "will"})
 SUBJECTS = frozenset({"i", "you", "we", "it", "they", "that", "this", "he", "she", "one", "who", "which"})
 JOINS = frozenset({"or", "and"})
+DENIALS = frozenset({"not", "isnt", "arent", "wasnt", "never", "neither", "nor"})
+PLACES = frozenset({"in", "inside", "into", "on", "onto", "at", "near", "under", "behind", "beside", "above"})
+ARTICLE_WORDS = frozenset({"a", "an", "the", "n", "any"})
 PLURALS = {"mouse": "mice", "goose": "geese", "foot": "feet", "tooth": "teeth", "person": "people", "child": "children",
            "ox": "oxen", "wolf": "wolves", "leaf": "leaves", "knife": "knives"}  # fmt: skip
 SINGULARS = {plural: singular for singular, plural in PLURALS.items()}
@@ -55,17 +58,21 @@ class Reading:
         refused: it declines to answer.
         empty: it has no word at all.
         well_formed: nothing is left beyond an opening, an article and one label.
+        denied: it says of a class that it is not it.
+        as_place: every class is named only as where something is.
     """
 
     named: tuple[int, ...]
     refused: bool
     empty: bool
     well_formed: bool
+    denied: bool = False
+    as_place: bool = False
 
     @property
     def prediction(self) -> int | None:
         """The one class named, or None."""
-        return self.named[0] if len(self.named) == 1 and not self.refused else None
+        return self.named[0] if len(self.named) == 1 and not (self.refused or self.denied) else None
 
 
 class Mention(NamedTuple):
@@ -102,6 +109,8 @@ class Reader:
             refused=refusal is not None and (first is None or refusal.start() <= first),
             empty=not words,
             well_formed=len(named) == 1 and self._is_well_formed(words),
+            denied=any(_is_denied(mention, words) for mention in mentions),
+            as_place=bool(mentions) and all(_is_place(mention, words) for mention in mentions),
         )
 
     def _mentions(self, words: Words) -> Iterator[Mention]:
@@ -170,6 +179,26 @@ def _meant(mentions: list[Mention], words: Words) -> list[Mention]:
         return (first in VERBS and before in SUBJECTS) or (first == "one" and before != "a")
 
     return [mention for mention in mentions if not works_otherwise(mention)] or mentions
+
+
+def _before(mention: Mention, words: Words) -> Words:
+    """The words before a mention, without the article right before it."""
+    before = words[: mention.at]
+    while before and before[-1] in ARTICLE_WORDS:
+        before = before[:-1]
+    return before
+
+
+def _is_denied(mention: Mention, words: Words) -> bool:
+    last = _before(mention, words)[-1:]
+    # "No. 8" is a number.
+    return last != () and (last[0] in DENIALS or (last[0] == "no" and mention.words[0].isalpha()))
+
+
+def _is_place(mention: Mention, words: Words) -> bool:
+    """Whether a mention follows "in a", "on the" and the like, and something stands before that."""
+    before = _before(mention, words)
+    return 1 < len(before) < mention.at and before[-1] in PLACES
 
 
 def _forms(labels: Sequence[str]) -> Mapping[Words, frozenset[int]]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emt_plugin.scoring import AnswerScorer, Observation, Reader
+from emt_plugin.scoring import Reader
 from emt_plugin.scoring.reader import unreadable
 
 DIGITS = [str(digit) for digit in range(10)]
@@ -30,7 +30,11 @@ def read(labels: list[str], answer: str) -> str | None:
         ("The object is a(n) airplane.", "airplane"),
         ("The airplane is 8.", "airplane"),
         ("dogs", "dog"),
-        ("It is not a dog.", "dog"),  # negation is not interpreted
+        ("It is not a dog.", None),
+        ("This isn't the dog", None),
+        ("A dog, no cat", None),
+        ("There is no doubt that this is a dog.", "dog"),
+        ("It is not only a dog.", "dog"),
         ("A dog. Yes, a dog.", "dog"),
         ("**ship**", "ship"),
         ("airplane, automobile, bird, cat, deer, dog, frog, horse,", None),  # LENS, paper section 4.2
@@ -205,22 +209,6 @@ def test_labels_with_accents_and_without_spaces() -> None:
 )
 def test_well_formed(labels: list[str], answer: str, well_formed: bool) -> None:
     assert Reader(labels, STEMS).read(answer).well_formed is well_formed
-
-
-@pytest.mark.parametrize(
-    ("answer", "correct", "kind"),
-    [
-        ("The airplane is 8.", True, None),
-        ("ship", False, "wrong class"),
-        ("airplane, automobile, bird", False, "several classes"),
-        ("a picture of a fish in a tank", False, "outside the label set"),
-        ("", False, "no answer"),
-        ("I am unable to see images", False, "no answer"),
-    ],
-)
-def test_failure_kinds(answer: str, correct: bool, kind: str | None) -> None:
-    score = AnswerScorer(CIFAR10, STEMS).score(Observation(answer=answer), 0, CIFAR10)
-    assert (score.correct, score.kind) == (correct, kind)
 
 
 LABEL = st.sampled_from(CIFAR10)
