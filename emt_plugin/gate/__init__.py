@@ -3,6 +3,7 @@
 from emt_plugin.gate.comparison import Comparison, Reference, Verdict, compare, with_holm
 from emt_plugin.gate.tango import PairedCounts, tango_interval, tango_z
 from emt_plugin.gate.tolerances import Tolerance, Tolerances, TolerancesError
+from emt_plugin.gate.wilson import wilson_interval
 
 __all__ = [
     "Comparison",
@@ -15,5 +16,6 @@ __all__ = [
     "compare",
     "tango_interval",
     "tango_z",
+    "wilson_interval",
     "with_holm",
 ]

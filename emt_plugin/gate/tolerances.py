@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 DEFAULT = 0.05
-KINDS = ("encoder", "model", "checkpoint")
+KINDS = ("encoder", "model", "checkpoint", "probe")
 WORDS = ("accepted_in", "accepted_on", "accepted_images")
 KEYS = {"model": {"tolerance"}, "pair": {"tolerance", "accepted_loss", *WORDS}}
 

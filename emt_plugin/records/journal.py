@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,16 @@ class Row:
         image: content hash of its decoded RGB pixels.
         occurrence: 0 for the first image of this content in the split, 1 for the next.
         label: index of its label.
-        answer: the model's answer as given.
-        prediction: index of the class that the answer was read as, None for none.
-        correct: whether that is the label.
+        answer: the model's answer as given; None where no scorer wanted one.
+        prediction: index of the class that it was read as by the scorer that gates, None for none.
+        correct: whether that is the label; a scorer that cannot say counts as no.
         kind: failure kind, None where it is right.
         well_formed: nothing but an opening, an article and a label.
         references: what each reference predicted, by ``kind:id``.
         new_tokens: tokens generated.
+        scores: what every scorer made of it, by name: prediction, correct, kind, well_formed and detail.
+        probes: what each linear probe read from the image's features, by step.
+        reference_correct: of references that are models, whether they were right, by reference and scorer.
     """
 
     row: int
@@ -41,6 +44,16 @@ class Row:
     well_formed: bool | None
     references: dict[str, int | None]
     new_tokens: int | None
+    scores: dict[str, dict[str, Any]] = field(default_factory=dict)
+    probes: dict[str, int] = field(default_factory=dict)
+    reference_correct: dict[str, dict[str, bool]] = field(default_factory=dict)
+
+    def correct_by(self, scorer: str) -> bool | None:
+        """Whether a scorer found it right, where it cannot say that counts as no; None where it did not score it."""
+        if not self.scores:
+            # Predictions of schema 1 are the answer scorer's alone.
+            return self.correct if scorer == "answer" else None
+        return bool(self.scores[scorer]["correct"]) if scorer in self.scores else None
 
     def to_json(self) -> str:
         """One line of JSON."""

@@ -8,10 +8,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from emt_plugin.gate import Comparison, Reference, Tolerance
+from emt_plugin.forgetting import Step
+from emt_plugin.gate import Comparison, Reference, Tolerance, wilson_interval
+from emt_plugin.gate.comparison import LEVEL
 from emt_plugin.records.files import write_atomically
 
-SCHEMA = 1
+SCHEMA = 2
 Status = Literal["measured", "could-not-run", "crashed", "not-run"]
 
 
@@ -39,6 +41,25 @@ class PairKey:
 
 
 @dataclass(frozen=True)
+class KindRate:
+    """How often one failure kind occurs among all images of a pair.
+
+    Attributes:
+        kind: the failure kind.
+        count: images.
+        rate: their share, a fraction.
+        low: lower end of the share's two-sided 90 % interval (Wilson 1927).
+        high: its upper end.
+    """
+
+    kind: str
+    count: int
+    rate: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class ScoreSummary:
     """What one scorer made of a pair, as counts of images.
 
@@ -46,17 +67,19 @@ class ScoreSummary:
         scorer: its name.
         version: its version.
         correct: images read as their own class.
-        no_class: images read as no class or as several.
+        no_class: images read as no class or as several; None for a scorer that names no class by design.
         well_formed: images whose answer is an opening, an article and a label, nothing else; None where it cannot say.
-        kinds: wrong images by failure kind.
+        kinds: wrong images by failure kind, the most frequent first.
+        facts: what a reader should know of the scorer's part in this run.
     """
 
     scorer: str
     version: str
     correct: int
-    no_class: int
+    no_class: int | None
     well_formed: int | None
-    kinds: Mapping[str, int]
+    kinds: tuple[KindRate, ...]
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -76,6 +99,21 @@ class EncoderFacts:
     tower: str
     own: bool
     correct: int
+
+
+@dataclass(frozen=True)
+class Replay:
+    """How much of a pair came from the store.
+
+    Attributes:
+        replayed: images of which nothing was computed in this run.
+        computed: the others.
+        since: when the oldest of what was replayed was computed, ISO 8601; None where nothing was.
+    """
+
+    replayed: int
+    computed: int
+    since: str | None = None
 
 
 @dataclass(frozen=True)
@@ -103,8 +141,10 @@ class PairRecord:
         comparisons: one for each reference.
         gate: index of the comparison that gates; None where there is no verdict.
         encoder: facts about the encoder; None if unknown.
+        steps: where accuracy is lost, from the encoder to the answer; what was not measured is left out.
         model_facts: source, revision, content hash, dtype, device of the model.
         image_set_facts: source, split, and the content hash of the evaluated images.
+        replay: how much came from the store; None without a measurement.
         timing: cost; None without a measurement.
     """
 
@@ -119,9 +159,15 @@ class PairRecord:
     comparisons: tuple[Comparison, ...] = ()
     gate: int | None = None
     encoder: EncoderFacts | None = None
+    steps: tuple[Step, ...] = ()
     model_facts: Mapping[str, Any] = field(default_factory=dict)
     image_set_facts: Mapping[str, Any] = field(default_factory=dict)
+    replay: Replay | None = None
     timing: Timing | None = None
+
+    def score(self, scorer: str) -> ScoreSummary | None:
+        """What one scorer made of the pair."""
+        return next((score for score in self.scores if score.scorer == scorer), None)
 
     @property
     def gating(self) -> Comparison | None:
@@ -182,14 +228,29 @@ class RunRecord:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             schema = content.pop("schema")
-            if schema != SCHEMA:
-                raise ValueError(f"it has schema {schema}, and this version reads {SCHEMA}")
-            pairs = tuple(pair_from_dict(pair) for pair in content.pop("pairs"))
+            if schema not in range(1, SCHEMA + 1):
+                raise ValueError(f"it has schema {schema}, and this version reads 1 to {SCHEMA}")
+            pairs = tuple(pair_from_dict(upgraded(pair, schema)) for pair in content.pop("pairs"))
             return cls(**content, pairs=pairs)
         except FileNotFoundError:
             raise RecordError(f"{folder} holds no run.json; name the folder of one run") from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise RecordError(f"cannot read {path}: {error}") from None
+
+
+def kind_rates(kinds: Mapping[str, int], n: int) -> tuple[KindRate, ...]:
+    """Failure kinds of ``n`` images with their rates and intervals, the most frequent first."""
+    ordered = sorted(kinds.items(), key=lambda kind: (-kind[1], kind[0]))
+    return tuple(KindRate(kind, count, count / n, *wilson_interval(count, n, LEVEL)) for kind, count in ordered if n)
+
+
+def upgraded(pair: Mapping[str, Any], schema: int) -> dict[str, Any]:
+    """A pair of an earlier schema as one of this."""
+    found = dict(pair)
+    if schema < 2:
+        rates = [[asdict(rate) for rate in kind_rates(score["kinds"], found["n"])] for score in found["scores"]]
+        found["scores"] = [{**score, "kinds": kinds} for score, kinds in zip(found["scores"], rates, strict=True)]
+    return found
 
 
 def pair_to_dict(pair: PairRecord) -> dict[str, Any]:
@@ -210,12 +271,18 @@ def pair_from_dict(content: Mapping[str, Any]) -> PairRecord:
             **rest,
             "key": key,
             "labels": tuple(rest["labels"]),
-            "scores": tuple(ScoreSummary(**score) for score in rest["scores"]),
+            "scores": tuple(_score(score) for score in rest["scores"]),
             "comparisons": tuple(_comparison(comparison) for comparison in rest["comparisons"]),
             "encoder": EncoderFacts(**rest["encoder"]) if rest["encoder"] else None,
+            "steps": tuple(Step(**step) for step in rest.get("steps", ())),
+            "replay": Replay(**rest["replay"]) if rest.get("replay") else None,
             "timing": Timing(**rest["timing"]) if rest["timing"] else None,
         }
     )
+
+
+def _score(content: Mapping[str, Any]) -> ScoreSummary:
+    return ScoreSummary(**{**content, "kinds": tuple(KindRate(**kind) for kind in content["kinds"])})
 
 
 def _comparison(content: Mapping[str, Any]) -> Comparison:
