@@ -73,6 +73,7 @@ class Recipe:
     shard: str | None = None
     group_heads: int = 4
     padding_side: str = "left"
+    window: int | None = None
 
 
 RECIPES = [
@@ -123,8 +124,16 @@ def text_config(recipe: Recipe, words: PreTrainedTokenizerFast) -> Any:
     kind = {"llama": LlamaConfig, "qwen2": Qwen2Config, "mistral": MistralConfig}[recipe.text]
     return kind(
         **TEXT, vocab_size=len(words), num_key_value_heads=recipe.group_heads,
-        pad_token_id=0, bos_token_id=2, eos_token_id=3,
+        pad_token_id=0, bos_token_id=2, eos_token_id=3, **_window(recipe),
     )  # fmt: skip
+
+
+def _window(recipe: Recipe) -> dict[str, Any]:
+    """A sliding window in all layers of a Mistral, in every other of a Qwen2."""
+    if recipe.window is None:
+        return {}
+    mixed = {"use_sliding_window": True, "max_window_layers": 1} if recipe.text == "qwen2" else {}
+    return {"sliding_window": recipe.window, **mixed}
 
 
 def save_llava(recipe: Recipe, folder: Path, seed: int = 0, tower: torch.nn.Module | None = None) -> Path:

@@ -6,11 +6,11 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from emt_plugin.errors import CouldNotRun
+from emt_plugin.store import Store, content_hash
 
 BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 BYTES |= {"F8_E4M3": 1, "F8_E5M2": 1}
@@ -18,7 +18,11 @@ DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 STORED_DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 ORIGINAL_LLAVA = {"LlavaLlamaForCausalLM", "LlavaMistralForCausalLM", "LlavaMptForCausalLM", "LlavaQwenForCausalLM"}
-REQUIRED = ("config.json", *PROCESSOR_FILES)
+SETTINGS = (
+    "config.json", "generation_config.json", "*processor_config.json", "tokenizer*", "special_tokens_map.json",
+    "added_tokens.json", "vocab.*", "merges.txt", "*.model", "*.tiktoken", "*chat_template*", "additional_chat_templates/*",
+    "*.py", "adapter_config.json",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,14 +63,20 @@ class Checkpoint:
         stored = {dtype for path in self.weights for dtype, _ in _tensors(path)}
         return next((name for code, name in STORED_DTYPES.items() if code in stored), "float32")
 
-    def fingerprint(self) -> str:
-        """sha256 over the content of its weights, in order of file name."""
-        digest = sha256()
-        for path in self.weights:
-            with path.open("rb") as file:
-                while block := file.read(1 << 22):
-                    digest.update(block)
-        return digest.hexdigest()
+    def own_dtype(self) -> str:
+        """The dtype in which transformers loads it where nobody asks for another."""
+        text = self.config.get("text_config") or {}
+        named = self.config.get("dtype") or self.config.get("torch_dtype") or text.get("dtype") or text.get("torch_dtype")
+        return str(named or self.stored_dtype()).removeprefix("torch.")
+
+    def fingerprint(self, store: Store | None = None) -> str:
+        """A hash of the content of its weights; ``store`` remembers those of files that have not changed."""
+        return content_hash(self.weights, store)
+
+    def settings_hash(self, store: Store | None = None) -> str:
+        """A hash of all other files that decide what it makes of an image and a text."""
+        found = {path for pattern in SETTINGS for path in self.folder.glob(pattern) if path.is_file()}
+        return content_hash(found - set(self.weights), store)
 
 
 def find(source: str, name: str, fetch_name: str, revision: str | None = None, encoder: bool = False) -> Checkpoint:

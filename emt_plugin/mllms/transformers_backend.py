@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
 
+from emt_plugin.catalog import Question
 from emt_plugin.errors import CouldNotRun
+from emt_plugin.mllms.backend import MAX_NEW_TOKENS
+from emt_plugin.mllms.batch_size import BatchSize, Memory, cpu_memory, cuda_memory
 from emt_plugin.mllms.checkpoint import Checkpoint
+from emt_plugin.mllms.conversation import Conversation, adds_special_tokens, conversation, label_candidates
+from emt_plugin.mllms.label_scoring import Prompt, can_be_packed, scored_one_by_one, scored_packed
+from emt_plugin.mllms.label_trie import Candidates
+from emt_plugin.mllms.vision import VisionTower
 from emt_plugin.scoring import Observation, Want
+from emt_plugin.store import Store
 
-MAX_NEW_TOKENS = 32
-BATCH_SIZE = 32
+# How far the packed way may be from the plain one, in nats: rounding alone, by dtype.
+CLOSE = {"float32": 1e-3}
+CLOSE_IN_HALF = 0.5
 
 
 class TransformersBackend:
@@ -23,14 +33,14 @@ class TransformersBackend:
         checkpoint: what to load.
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         dtype: ``float32``, ``bfloat16`` or ``float16``; None for float32 on the CPU and the checkpoint's own elsewhere.
-        batch_size: images in one forward; halved and kept so when memory runs out.
+        batch_size: images in one forward at most; None to find how many fit.
         trust_remote_code: run code that the checkpoint brings.
+        attention: implementation of attention; None for the model's own choice.
+        store: where vision features are kept; None to keep none.
 
     Raises:
         CouldNotRun: transformers cannot load it, or it has no usable chat template.
     """
-
-    capabilities: frozenset[Want] = frozenset({"answer"})
 
     def __init__(
         self,
@@ -39,13 +49,31 @@ class TransformersBackend:
         dtype: str | None = None,
         batch_size: int | None = None,
         trust_remote_code: bool = False,
+        attention: str | None = None,
+        store: Store | None = None,
     ) -> None:
         self.checkpoint = checkpoint
         self.device = device
-        self.batch_size = batch_size or BATCH_SIZE
-        self.model, self.processor = _loaded(checkpoint, device, dtype, trust_remote_code)
+        self.model, self.processor = _loaded(checkpoint, device, dtype, trust_remote_code, attention)
         self.dtype = str(self.model.dtype).removeprefix("torch.")
+        self.attention = str(self.model.config.get_text_config(decoder=True)._attn_implementation)
+        self.vision = _vision(self.model, self.processor, store or Store(Path(), "off"), checkpoint.name)
+        self.packs: bool | None = None if can_be_packed(self.model) else False
+        self._batches = BatchSize(batch_size, self._memory)
         self._fingerprint: str | None = None
+        self._conversations: dict[str, Conversation] = {}
+        self._prompt_ids: dict[str, torch.Tensor] = {}
+        self._candidates: dict[Question, Candidates] = {}
+
+    @property
+    def capabilities(self) -> frozenset[Want]:
+        """Features only where the tower's output can be told from the projector's."""
+        return frozenset({"answer", "label_logprobs", "features"} if self.vision else {"answer", "label_logprobs"})
+
+    @property
+    def batch_size(self) -> int:
+        """How many images the next forward takes."""
+        return self._batches.size
 
     @property
     def fingerprint(self) -> str:
@@ -54,63 +82,162 @@ class TransformersBackend:
             self._fingerprint = self.checkpoint.fingerprint()
         return self._fingerprint
 
-    def observe(
-        self, images: Sequence[Image.Image], prompt: str, labels: Sequence[str], want: Collection[Want]
-    ) -> list[Observation]:
+    def render(self, prompt: str) -> str:
+        """The conversation as text: the checkpoint's own chat template with one image before the question."""
+        return self._asked(prompt).text
+
+    def observe(self, images: Sequence[Image.Image], question: Question, want: Collection[Want]) -> list[Observation]:
         """See ``Backend``; answers are greedy, at most ``MAX_NEW_TOKENS`` tokens."""
         unknown = set(want) - self.capabilities
         if unknown:
             raise ValueError(f"this backend cannot observe {', '.join(sorted(unknown))}")
-        text = self.render(prompt)
         seen: list[Observation] = []
         while len(seen) < len(images):
             batch = images[len(seen) : len(seen) + self.batch_size]
             try:
-                seen += self._answers(batch, text)
-            except torch.OutOfMemoryError:
-                self._halve(len(batch))
+                seen += self._observed(batch, question, set(want))
+            except RuntimeError as error:
+                self._smaller(len(batch), error)
+            else:
+                self._batches.fitted(len(batch))
         return seen
 
-    def _halve(self, failed: int) -> None:
+    def _smaller(self, failed: int, error: RuntimeError) -> None:
         """Smaller batches from here on, after one of ``failed`` images did not fit."""
-        if failed == 1:
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise error
+        if not self._batches.failed(failed):
             raise CouldNotRun(
                 f"{self.checkpoint.name} ran out of memory on {self.device} with one image; "
                 f"use a larger device or --emt-dtype bfloat16"
             ) from None
-        self.batch_size = failed // 2
         torch.cuda.empty_cache()
 
-    def render(self, prompt: str) -> str:
-        """The conversation as text: the checkpoint's own chat template with one image before the question."""
-        return render(self.processor, prompt, self.checkpoint.name)
-
     @torch.inference_mode()
-    def _answers(self, images: Sequence[Image.Image], text: str) -> list[Observation]:
-        tokenizer = self.processor.tokenizer
-        inputs = self.processor(
+    def _observed(self, images: Sequence[Image.Image], question: Question, want: set[Want]) -> list[Observation]:
+        """One batch, one prefill."""
+        from transformers import DynamicCache
+
+        features = self._features(images) if "features" in want else [None] * len(images)
+        if not want - {"features"}:
+            return [Observation(features=found) for found in features]
+        prompt = self._prompt(images, question.prompt)
+        # Every layer keeps every token, so that the cache can be cut back to the prompt whatever its windows are.
+        cache = DynamicCache()
+        answers: list[tuple[str, int] | tuple[None, None]] = [(None, None)] * len(images)
+        if "answer" in want:
+            answers = list(self._answers(prompt, cache))
+        scores: list[tuple[float, ...] | None] = [None] * len(images)
+        tokens = None
+        if "label_logprobs" in want:
+            found = self._candidates_of(question)
+            tokens = found.lengths
+            scores = [tuple(row) for row in self._label_scores(prompt, cache, found).tolist()]
+        return [
+            Observation(answer=text, new_tokens=length, label_logprobs=ranked, label_tokens=tokens, features=found_features)
+            for (text, length), ranked, found_features in zip(answers, scores, features, strict=True)
+        ]
+
+    def _prompt(self, images: Sequence[Image.Image], question: str) -> Prompt:
+        """The prompts of a batch, tokenised, with what the model needs to see the images."""
+        if self.vision is None:
+            inputs = self._processed(images, question).to(self.device, dtype=self.model.dtype)
+            ids, mask = inputs.pop("input_ids"), inputs.pop("attention_mask")
+            return Prompt(ids, mask, dict(inputs))
+        from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+        projected = self.model.model.multi_modal_projector(self.vision.features(images).patches)
+        if question not in self._prompt_ids:
+            # All images have the same size for the tower, so one stands for all.
+            self._prompt_ids[question] = self._processed(images[:1], question)["input_ids"].to(self.device)
+        ids = self._prompt_ids[question].expand(len(images), -1)
+        seen = {"image": BaseModelOutputWithPooling(pooler_output=list(projected))}
+        return Prompt(ids, torch.ones_like(ids), {"mm_encoder_outputs": seen})
+
+    def _processed(self, images: Sequence[Image.Image], question: str) -> Any:
+        text = self.render(question)
+        return self.processor(
             text=[text] * len(images),
             images=[[image] for image in images],
             return_tensors="pt",
             padding=True,
             padding_side="left",
-            # A template that writes the start token itself must not get a second one.
-            add_special_tokens=not (tokenizer.bos_token and text.startswith(tokenizer.bos_token)),
-        ).to(self.device, dtype=self.model.dtype)
+            add_special_tokens=adds_special_tokens(self.processor.tokenizer, text),
+        )
+
+    def _answers(self, prompt: Prompt, cache: Any) -> Any:
+        """Greedy answers with the number of their tokens; fills the cache."""
+        tokenizer = self.processor.tokenizer
+        pad = _pad_token(self.model, tokenizer)
         made = self.model.generate(
-            **inputs,
+            input_ids=prompt.ids,
+            attention_mask=prompt.mask,
+            past_key_values=cache,
             max_new_tokens=MAX_NEW_TOKENS,
             do_sample=False,
             num_beams=1,
             temperature=None,
             top_p=None,
             top_k=None,
-            pad_token_id=_pad_token(self.model, tokenizer),
+            pad_token_id=pad,
+            **prompt.inputs(),
         )
-        new = made[:, inputs["input_ids"].shape[1] :]
-        answers = self.processor.batch_decode(new, skip_special_tokens=True)
-        lengths = (new != _pad_token(self.model, tokenizer)).sum(-1).tolist()
-        return [Observation(answer=answer.strip(), new_tokens=length) for answer, length in zip(answers, lengths, strict=True)]
+        new = made[:, prompt.ids.shape[1] :]
+        lengths = (new != pad).sum(-1).tolist()
+        texts = self.processor.batch_decode(new, skip_special_tokens=True)
+        return [(text.strip(), length) for text, length in zip(texts, lengths, strict=True)]
+
+    def _label_scores(self, prompt: Prompt, cache: Any, found: Candidates) -> torch.Tensor:
+        """Images x labels; packed where that is possible and, as the first batch shows, right."""
+        every = range(len(found.answers))
+        if self.packs is False:
+            return scored_one_by_one(self.model, prompt, found, every)
+        if cache.get_seq_length() == 0:
+            self.model.model(
+                input_ids=prompt.ids,
+                attention_mask=prompt.mask,
+                position_ids=prompt.positions,
+                past_key_values=cache,
+                use_cache=True,
+                **prompt.inputs(),
+            )
+        scores = scored_packed(self.model, cache, prompt, found)
+        if self.packs is None:
+            self.packs = self._is_close(scores, prompt, found)
+            if not self.packs:
+                return scored_one_by_one(self.model, prompt, found, every)
+        return scores
+
+    def _is_close(self, scores: torch.Tensor, prompt: Prompt, found: Candidates) -> bool:
+        """Whether the packed way gives what the plain way gives, for the longest and the last label."""
+        labels = [max(range(len(found.answers)), key=lambda label: len(found.answers[label])), len(found.answers) - 1]
+        plain = scored_one_by_one(self.model, prompt, found, labels)
+        return bool((scores[:, labels] - plain).abs().max() <= CLOSE.get(self.dtype, CLOSE_IN_HALF))
+
+    def _features(self, images: Sequence[Image.Image]) -> list[dict[str, tuple[float, ...]]]:
+        """The mean patch token before and behind the projector."""
+        assert self.vision is not None
+        patches = self.vision.features(images).patches
+        projected = self.model.model.multi_modal_projector(patches)
+        means = {"vision": patches.float().mean(1).tolist(), "projector": projected.float().mean(1).tolist()}
+        return [{name: tuple(rows[image]) for name, rows in means.items()} for image in range(len(images))]
+
+    def _asked(self, prompt: str) -> Conversation:
+        if prompt not in self._conversations:
+            self._conversations[prompt] = conversation(self.processor, prompt, self.checkpoint.name)
+        return self._conversations[prompt]
+
+    def _candidates_of(self, question: Question) -> Candidates:
+        if question not in self._candidates:
+            asked = self._asked(question.prompt)
+            ends = _end_tokens(self.model, self.processor.tokenizer)
+            self._candidates[question] = label_candidates(self.processor, asked, question, ends, self.checkpoint.name)
+        return self._candidates[question]
+
+    def _memory(self) -> Memory | None:
+        if self.device.startswith("cuda"):
+            return cuda_memory(self.device)
+        return cpu_memory() if self.device == "cpu" else None
 
 
 def refuse_random_weights(name: str, info: Any) -> None:
@@ -127,50 +254,36 @@ def refuse_random_weights(name: str, info: Any) -> None:
         )
 
 
-def render(processor: Any, prompt: str, name: str) -> str:
-    """A user's turn with one image and a question, through a processor's chat template.
-
-    Raises:
-        CouldNotRun: there is no chat template, or it drops the image.
-    """
-    if not getattr(processor, "chat_template", None) and not getattr(processor.tokenizer, "chat_template", None):
-        raise CouldNotRun(
-            f"{name} has no chat template: set processor.chat_template to its base model's and save the processor"
-        )
-    image_token = getattr(processor, "image_token", None)
-    parts: list[Any] = [[{"type": "image"}, {"type": "text", "text": prompt}]]
-    if image_token:
-        # The template of a text model takes plain text: there the image token goes into the text.
-        parts.append(f"{image_token}\n{prompt}")
-    for content in parts:
-        text = _rendered(processor, content)
-        if text and (not image_token or image_token in text):
-            return text
-    raise CouldNotRun(f"the chat template of {name} drops the image: '{image_token}' is not in the rendered prompt")
-
-
-def _rendered(processor: Any, content: Any) -> str | None:
-    """One user's turn through the template; None where the template takes no such content."""
-    from jinja2 import TemplateError
-
-    owner = processor if getattr(processor, "chat_template", None) else processor.tokenizer
-    try:
-        turn = [{"role": "user", "content": content}]
-        return str(owner.apply_chat_template(turn, add_generation_prompt=True, tokenize=False))
-    except (TemplateError, TypeError):
+def _vision(model: Any, processor: Any, store: Store, name: str) -> VisionTower | None:
+    """The tower of a LLaVA whose images all have one size; None for architectures that see otherwise."""
+    if model.config.model_type != "llava" or model.config.vision_config.model_type == "pixtral":
         return None
+    return VisionTower(
+        model.model.vision_tower,
+        processor.image_processor,
+        store,
+        model.config.vision_feature_layer,
+        model.config.vision_feature_select_strategy,
+        {"model": name},
+    )
+
+
+def _end_tokens(model: Any, tokenizer: Any) -> list[int]:
+    """Tokens at which generation stops."""
+    ends = model.generation_config.eos_token_id
+    return [int(end) for end in (ends if isinstance(ends, list) else [ends, tokenizer.eos_token_id]) if end is not None] or [0]
 
 
 def _pad_token(model: Any, tokenizer: Any) -> int:
-    ends = model.generation_config.eos_token_id
-    end = ends[0] if isinstance(ends, list) else ends
-    for token in (model.generation_config.pad_token_id, tokenizer.pad_token_id, end, tokenizer.eos_token_id):
+    for token in (model.generation_config.pad_token_id, tokenizer.pad_token_id, *_end_tokens(model, tokenizer)):
         if token is not None:
             return int(token)
     return 0
 
 
-def _loaded(checkpoint: Checkpoint, device: str, dtype: str | None, trust_remote_code: bool) -> tuple[Any, Any]:
+def _loaded(
+    checkpoint: Checkpoint, device: str, dtype: str | None, trust_remote_code: bool, attention: str | None
+) -> tuple[Any, Any]:
     from transformers import AutoModelForImageTextToText, AutoProcessor
     from transformers.utils.logging import disable_progress_bar
 
@@ -184,6 +297,7 @@ def _loaded(checkpoint: Checkpoint, device: str, dtype: str | None, trust_remote
             use_safetensors=True,
             trust_remote_code=trust_remote_code,
             output_loading_info=True,
+            **({"attn_implementation": attention} if attention else {}),
         )
     except Exception as error:  # Whatever a stranger's checkpoint leads transformers to.
         text = " ".join(str(error).split())[:200]

@@ -41,8 +41,8 @@ def test_stored_dtype(tmp_path: Path) -> None:
 
 
 def test_fingerprint_is_that_of_the_content(folder: Path) -> None:
-    expected = sha256(b"".join(path.read_bytes() for path in weights(folder))).hexdigest()
-    assert find(str(folder), "m", "m").fingerprint() == expected
+    lines = [f"{path.name}\0{sha256(path.read_bytes()).hexdigest()}\n" for path in weights(folder)]
+    assert find(str(folder), "m", "m").fingerprint() == sha256("".join(lines).encode()).hexdigest()
 
 
 def test_a_hub_id_in_the_cache_needs_no_network(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

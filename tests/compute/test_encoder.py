@@ -41,7 +41,7 @@ def test_classes_equal_the_models_own_logits(recipe: str, padding: Any, tmp_path
     captions = [image_set.spec.caption(label) for label in image_set.labels]
     encoder = ZeroShotEncoder(find(str(tmp_path), "e", "e", encoder=True), "cpu")
     expected = [plain_class(tmp_path, image, captions, padding) for image in images]
-    assert encoder.classify(iter([images[:7], images[7:]]), captions) == expected
+    assert encoder.classify(images[:7], captions) + encoder.classify(images[7:], captions) == expected
 
 
 def test_the_bundled_encoder_one_image_at_a_time() -> None:
@@ -51,7 +51,7 @@ def test_the_bundled_encoder_one_image_at_a_time() -> None:
     images = image_set.images(image_set.items)
     captions = [image_set.spec.caption(label) for label in image_set.labels]
     encoder = ZeroShotEncoder(find(str(folder), "e", "e", encoder=True), "cpu")
-    assert encoder.classify(iter([images]), captions) == [plain_class(folder, image, captions, True) for image in images]
+    assert encoder.classify(images, captions) == [plain_class(folder, image, captions, True) for image in images]
 
 
 def check(model: Path, encoder: Path) -> tuple[bool, str]:

@@ -1,0 +1,101 @@
+"""What a vision tower made of images, kept on a shelf of the store: one safetensors file for each batch."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from emt_plugin.records.files import write_atomically
+from emt_plugin.store import Store
+
+# Images of the last batches stay in memory: the encoder asks for what the model has just seen.
+RECENT = 64
+
+
+class Features(NamedTuple):
+    """What a tower made of some images.
+
+    Attributes:
+        patches: images x tokens x width, as the projector takes them; empty where only the pooled output is used.
+        pooled: images x width, the tower's pooled output.
+    """
+
+    patches: torch.Tensor
+    pooled: torch.Tensor
+
+
+class FeatureShelf:
+    """Features by content hash of the image.
+
+    Args:
+        store: where they are kept; in its mode ``off`` only recent ones are, in memory.
+        key: everything that determines them.
+        about: names for people.
+    """
+
+    def __init__(self, store: Store, key: Mapping[str, Any], about: Mapping[str, Any] | None = None) -> None:
+        self._store = store
+        self._path = store.place("features", key)
+        self._facts = {"kind": "features", "key": dict(key), "about": dict(about or {})}
+        self._recent: OrderedDict[str, Features] = OrderedDict()
+        self._on_disk: dict[str, tuple[Path, int]] = {}
+        if store.mode == "use" and self._path.is_dir():
+            for file in sorted(self._path.glob("*.safetensors")):
+                self._index(file)
+
+    def get(self, image: str) -> Features | None:
+        """The features of one image, on the CPU, without the first dimension; None where there are none."""
+        if image in self._recent:
+            return self._recent[image]
+        place = self._on_disk.get(image)
+        return None if place is None else _read(*place)
+
+    def put(self, images: Sequence[str], features: Features) -> None:
+        """Keep the features of some images."""
+        patches, pooled = features.patches.cpu().contiguous(), features.pooled.cpu().contiguous()
+        for row, image in enumerate(images):
+            self._recent[image] = Features(patches[row], pooled[row])
+            self._recent.move_to_end(image)
+        while len(self._recent) > max(RECENT, len(images)):
+            self._recent.popitem(last=False)
+        if self._store.mode != "off":
+            self._write(images, patches, pooled)
+
+    def _write(self, images: Sequence[str], patches: torch.Tensor, pooled: torch.Tensor) -> None:
+        from safetensors.torch import save
+
+        content = save({"patches": patches, "pooled": pooled}, metadata={"images": json.dumps(list(images))})
+        file = self._path / f"{secrets.token_hex(8)}.safetensors"
+        try:
+            self._store.open_shelf(self._path, self._facts)
+            write_atomically(file, content)
+        except OSError as error:
+            self._store.give_up(error)
+            return
+        self._on_disk.update({image: (file, row) for row, image in enumerate(images)})
+
+    def _index(self, file: Path) -> None:
+        from safetensors import safe_open
+
+        try:
+            with safe_open(file, framework="pt") as opened:
+                images = json.loads(opened.metadata()["images"])
+        except Exception:  # A file that is gone or damaged is one that has to be computed again.
+            return
+        self._on_disk.update({image: (file, row) for row, image in enumerate(images)})
+
+
+def _read(file: Path, row: int) -> Features | None:
+    from safetensors import safe_open
+
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return Features(opened.get_slice("patches")[row], opened.get_slice("pooled")[row])
+    except Exception:  # As above.
+        return None

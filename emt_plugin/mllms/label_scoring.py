@@ -1,0 +1,174 @@
+"""Log-probabilities of all labels behind one prefill: one forward over the trie of their answers.
+
+The trie's nodes lie side by side behind the cached prompt. A 4D attention mask lets each see the prompt, its own
+ancestors and itself, and its position is the prompt's length plus its depth, so each sees exactly what it would see
+in a text of its own. ``scored_one_by_one`` is the plain way, a whole forward for each label; it is what the packed
+way is checked against, once for each loaded model, and what is used where a model cannot be given such a mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from emt_plugin.mllms.label_trie import Candidates, Trie, tries
+
+MOST_NODES = 512
+# Logits of this many nodes, images and words of the vocabulary are in memory at once.
+MOST_LOGITS = 1 << 26
+MASKABLE = {"sdpa", "eager"}
+LAYERS = {"full_attention", "sliding_attention"}
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A batch of prompts as the language model takes them.
+
+    Attributes:
+        ids: images x tokens, padded on the left, image tokens expanded.
+        mask: images x tokens, 1 for a token and 0 for padding.
+        vision: what the model is given besides, to see the images.
+    """
+
+    ids: torch.Tensor
+    mask: torch.Tensor
+    vision: Mapping[str, Any]
+
+    def inputs(self) -> dict[str, Any]:
+        """What the model is given to see by, fresh for each call: some models write into it."""
+        return {name: dict(value) if isinstance(value, dict) else value for name, value in self.vision.items()}
+
+    @property
+    def positions(self) -> torch.Tensor:
+        """Position of every token, images x tokens."""
+        return positions(self.mask)
+
+
+def positions(mask: torch.Tensor) -> torch.Tensor:
+    """Positions of the tokens behind left padding."""
+    return (mask.long().cumsum(-1) - 1).clamp(min=0)
+
+
+def can_be_packed(model: Any) -> bool:
+    """Whether a model's attention can be given a mask of one's own in every layer."""
+    text = model.config.get_text_config(decoder=True)
+    kinds = set(getattr(text, "layer_types", None) or ())
+    return text._attn_implementation in MASKABLE and kinds <= LAYERS and hasattr(model, "model")
+
+
+def scored_packed(model: Any, cache: Any, prompt: Prompt, found: Candidates) -> torch.Tensor:
+    """Log-probability of every label, from the cache of the prefilled prompts; the cache is cut back to the prompts.
+
+    Args:
+        model: from transformers, with a language-model head.
+        cache: a ``DynamicCache`` whose first tokens are the prompts', all layers whole.
+        prompt: the prompts.
+        found: the answers; their tokens behind the given ones are scored.
+
+    Returns:
+        Images x labels, natural logarithms, float64.
+    """
+    shared = prompt.ids.shape[1] - found.dropped - 1
+    cache.crop(shared - cache.get_seq_length())
+    scores = torch.zeros(len(prompt.ids), len(found.answers), dtype=torch.float64, device=prompt.ids.device)
+    root = int(prompt.ids[0, shared])
+    for trie in tries(root, found, MOST_NODES):
+        hidden = _hidden(model, cache, prompt, trie, shared)
+        cache.crop(-len(trie.tokens))
+        _add_edges(model, hidden, trie, scores)
+    return scores
+
+
+def scored_one_by_one(model: Any, prompt: Prompt, found: Candidates, labels: Sequence[int]) -> torch.Tensor:
+    """The same for some labels, by a whole forward for each: images x labels, float64."""
+    columns = []
+    keep = prompt.ids.shape[1] - found.dropped
+    for label in labels:
+        answer = torch.tensor(found.answers[label], device=prompt.ids.device).expand(len(prompt.ids), -1)
+        ids = torch.cat([prompt.ids[:, :keep], answer], dim=1)
+        mask = torch.cat([prompt.mask[:, :keep], torch.ones_like(answer)], dim=1)
+        wanted = answer.shape[1] - found.given
+        logits = model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions(mask),
+            logits_to_keep=wanted + 1,
+            use_cache=False,
+            **prompt.inputs(),
+        ).logits
+        ranked = logits[:, -wanted - 1 : -1].float().log_softmax(-1)
+        columns.append(ranked.gather(-1, answer[:, found.given :, None]).double().sum((1, 2)))
+    return torch.stack(columns, dim=1)
+
+
+def _hidden(model: Any, cache: Any, prompt: Prompt, trie: Trie, shared: int) -> torch.Tensor:
+    """Last hidden states of a trie's nodes, images x nodes x width."""
+    device, images = prompt.ids.device, len(prompt.ids)
+    depths = torch.tensor(trie.depths, device=device)
+    at = prompt.positions[:, shared, None] + depths
+    hidden: torch.Tensor = model.model(
+        input_ids=torch.tensor(trie.tokens, device=device).expand(images, -1),
+        attention_mask=_masks(model, prompt, trie, shared, at),
+        position_ids=at,
+        past_key_values=cache,
+        use_cache=True,
+    ).last_hidden_state
+    return hidden
+
+
+def _masks(model: Any, prompt: Prompt, trie: Trie, shared: int, at: torch.Tensor) -> Any:
+    """Who may be seen, as what is added to attention scores: one mask, or one for each kind of layer."""
+    device = prompt.ids.device
+    ancestors = _ancestors(trie).to(device)
+    # Without padding all images have the same mask.
+    seen = prompt.mask[:, :shared].bool()
+    seen = seen[:1] if bool(seen.all()) else seen
+    rows = len(seen)
+    whole = torch.cat(
+        [seen[:, None].expand(-1, len(trie.tokens), -1), ancestors.expand(rows, -1, -1)], dim=2
+    )  # images x nodes x (prompt + nodes)
+    text = model.config.get_text_config(decoder=True)
+    kinds = set(getattr(text, "layer_types", None) or ())
+    window = getattr(text, "sliding_window", None)
+    if window is None or (kinds and "sliding_attention" not in kinds):
+        return _added(whole, len(prompt.ids), model.dtype)
+    of_prompt = prompt.positions[:rows, None, :shared]
+    of_nodes = at[:rows, None]
+    distance = at[:rows, :, None] - torch.cat([of_prompt, of_nodes], dim=2)
+    near = _added(whole & (distance < window), len(prompt.ids), model.dtype)
+    if "full_attention" in kinds:
+        return {"full_attention": _added(whole, len(prompt.ids), model.dtype), "sliding_attention": near}
+    return near
+
+
+def _ancestors(trie: Trie) -> torch.Tensor:
+    """Nodes x nodes: whether the second is the first itself or before it."""
+    size = len(trie.tokens)
+    above = torch.zeros(size, size, dtype=torch.bool)
+    for node, parent in enumerate(trie.parents):
+        if parent >= 0:
+            above[node] = above[parent]
+        above[node, node] = True
+    return above
+
+
+def _added(seen: torch.Tensor, images: int, dtype: torch.dtype) -> torch.Tensor:
+    mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, torch.finfo(dtype).min)
+    return mask[:, None].expand(images, -1, -1, -1)
+
+
+def _add_edges(model: Any, hidden: torch.Tensor, trie: Trie, scores: torch.Tensor) -> None:
+    """Add the log-probability of every scored token to its label's."""
+    head = model.get_output_embeddings()
+    step = max(1, MOST_LOGITS // (len(hidden) * head.weight.shape[0]))
+    nodes, tokens, labels = (torch.tensor(column, device=hidden.device) for column in zip(*trie.edges, strict=True))
+    for start in range(0, len(trie.tokens), step):
+        within = (nodes >= start) & (nodes < start + step)
+        if not bool(within.any()):
+            continue
+        logits = head(hidden[:, start : start + step]).float()
+        ranked = logits[:, nodes[within] - start, tokens[within]] - logits.logsumexp(-1)[:, nodes[within] - start]
+        scores.index_add_(1, labels[within], ranked.double())
