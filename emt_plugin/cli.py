@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
+from emt_plugin import sizes
 from emt_plugin.catalog import Catalog, CatalogError, ImageSetSpec, ModelSpec
 from emt_plugin.errors import CouldNotRun
 from emt_plugin.records import RecordError
+from emt_plugin.store import DEFAULT_FOLDER, prune, shelves
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         return command(options)
-    except (CatalogError, CouldNotRun, RecordError, OSError) as error:
+    except (CatalogError, CouldNotRun, RecordError, sizes.SizeError, OSError) as error:
         print(f"emt: {error}", file=sys.stderr)
         return 1
 
@@ -39,6 +42,13 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("names", nargs="+", metavar="NAME", help="a model, encoder or image set: catalog name or hub id")
     report = add("report", _report, "draw report.html and summary.md of a run anew, from its record")
     report.add_argument("folder", type=Path, metavar="RUN_DIR", help="folder of one run, such as reports/20261124-101500-1f2e")
+    store = add("store", _store, "show what the store holds, or make it smaller")
+    store.add_argument("action", choices=("show", "prune"), help="show, or prune: shelves not used for longest go first")
+    store.add_argument("--dir", type=Path, default=Path(DEFAULT_FOLDER), metavar="DIR", help=f"the store [{DEFAULT_FOLDER}]")
+    store.add_argument("--older-than", type=float, metavar="DAYS", help="prune what was not used for so many days")
+    store.add_argument("--max-size", metavar="BYTES", help="then prune until no more than this is left, such as 5GB")
+    store.add_argument("--kind", action="append", metavar="KIND", help="prune this kind only, such as features; repeatable")
+    store.add_argument("--all", action="store_true", help="prune everything")
     return parser
 
 
@@ -92,6 +102,37 @@ def _report(options: argparse.Namespace) -> int:
 
     print(render(options.folder))
     print(write_summary(options.folder))
+    return 0
+
+
+def _store(options: argparse.Namespace) -> int:
+    if options.action == "prune":
+        return _prune(options)
+    found = shelves(options.dir)
+    if not found:
+        print(f"{options.dir} holds nothing")
+        return 0
+    for kind in dict.fromkeys(shelf.kind for shelf in sorted(found, key=lambda shelf: shelf.kind)):
+        of_kind = [shelf for shelf in found if shelf.kind == kind]
+        print(f"{kind}: {len(of_kind)} shelves, {sizes.words(sum(shelf.size for shelf in of_kind))}")
+        for shelf in of_kind:
+            about = ", ".join(f"{key} {value}" for key, value in sorted(shelf.about.items()))
+            last = datetime.fromtimestamp(shelf.last_used, UTC)
+            print(
+                f"  {shelf.path.name[:8]}  {sizes.words(shelf.size):>9}  last used {last:%Y-%m-%d %H:%M} UTC  {about}".rstrip()
+            )
+    print(f"in all: {sizes.words(sum(shelf.size for shelf in found))} in {options.dir}")
+    return 0
+
+
+def _prune(options: argparse.Namespace) -> int:
+    if not (options.all or options.older_than is not None or options.max_size):
+        print("emt: say what to prune: --older-than DAYS, --max-size BYTES or --all", file=sys.stderr)
+        return 2
+    most = 0 if options.all else sizes.parsed(options.max_size) if options.max_size else None
+    older_than = None if options.older_than is None else options.older_than * 24 * 3600
+    gone = prune(options.dir, older_than, most, options.kind)
+    print(f"{gone.shelves} shelves went, {sizes.words(gone.size)}")
     return 0
 
 

@@ -8,13 +8,27 @@ from typing import Any
 
 import pytest
 
+from emt_plugin import sizes
 from emt_plugin.catalog import Catalog, CatalogError, ImageSetSpec, ModelSpec
 from emt_plugin.gate import Tolerances, TolerancesError
 from emt_plugin.gate.tolerances import parse_tolerance, refuse_inline_tables
-from emt_plugin.settings import DEFAULT_LIMIT, DEFAULT_MODEL, DTYPES, Compute, Settings
+from emt_plugin.plugin import is_active
+from emt_plugin.scoring import ScorerError, scorer_factory
+from emt_plugin.settings import (
+    DEFAULT_LIMIT,
+    DEFAULT_MODEL,
+    DEFAULT_PROBE_IMAGES,
+    DEFAULT_STORE_BYTES,
+    DTYPES,
+    Compute,
+    Scoring,
+    Settings,
+    Storing,
+)
+from emt_plugin.store import DEFAULT_FOLDER, MODES
 
-UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-SCORERS = ("answer",)
+RULES = ("sum", "mean")
+PROBE = "probe"
 # Inside an installed package, or beside it in a checkout.
 PACKAGED_TOLERANCES = tuple(folder / "benchmarks" / "tolerances.toml" for folder in Path(__file__).parents[:2])
 
@@ -27,7 +41,7 @@ def build_settings(config: pytest.Config) -> Settings:
     """
     try:
         return _build(config)
-    except (CatalogError, TolerancesError) as error:
+    except (CatalogError, TolerancesError, ScorerError) as error:
         raise pytest.UsageError(f"emt: {error}") from None
 
 
@@ -40,11 +54,10 @@ def _build(config: pytest.Config) -> Settings:
     catalog = Catalog.load(Path(option.emt_catalog) if option.emt_catalog else None)
     names = option.emt_model or config.getini("emt_model") or [DEFAULT_MODEL]
     models = catalog.models_named(names, option.emt_encoder, option.emt_revision)
-    reference = catalog.model(option.emt_reference, None, None) if option.emt_reference else None
+    probe_gates = option.emt_reference == PROBE
+    reference = catalog.model(option.emt_reference, None, None) if option.emt_reference and not probe_gates else None
     if reference and reference.source in {model.source for model in models}:
         raise pytest.UsageError(f"emt: --emt-reference {option.emt_reference} is the model itself; name another")
-    if option.emt_scorer and option.emt_scorer not in SCORERS:
-        raise pytest.UsageError(f"emt: unknown scorer '{option.emt_scorer}'; known: {', '.join(SCORERS)}")
     tolerances = _tolerances_file(config)
     override = parse_tolerance(option.emt_tolerance) if option.emt_tolerance else None
     read = Tolerances.load(tolerances if tolerances and tolerances.exists() else None, override)
@@ -61,6 +74,8 @@ def _build(config: pytest.Config) -> Settings:
         tolerances=read,
         tolerances_file=tolerances,
         compute=_compute(config),
+        scoring=_scoring(config, probe_gates),
+        store=_storing(config),
         reports=config.rootpath / (option.emt_reports or config.getini("emt_reports") or "reports"),
         update_tolerances=option.emt_update_tolerances,
         given={name.removeprefix("emt_"): value for name, value in sorted(vars(option).items())
@@ -88,7 +103,60 @@ def _compute(config: pytest.Config) -> Compute:
         batch_size=_count(option.emt_batch_size, "--emt-batch-size"),
         dtype=option.emt_dtype,
         device=option.emt_device,
-        memory=_bytes(option.emt_memory) if option.emt_memory else None,
+        memory=_bytes(option.emt_memory, "--emt-memory") if option.emt_memory else None,
+        attention=option.emt_attention,
+    )
+
+
+def _scoring(config: pytest.Config, probe_gates: bool) -> Scoring:
+    option = config.option
+    named = [name.strip() for names in option.emt_scorer or () for name in names.split(",")]
+    scorers = tuple(dict.fromkeys(named)) or Scoring().scorers
+    for name in scorers:
+        scorer_factory(name)
+    rule = option.emt_label_score or "sum"
+    if rule not in RULES:
+        raise pytest.UsageError(f"emt: unknown --emt-label-score '{rule}'; known: {', '.join(RULES)}")
+    if (option.emt_label_score or option.emt_calibrate) and "likelihood" not in scorers:
+        raise pytest.UsageError(
+            "emt: --emt-label-score and --emt-calibrate are for the scorer 'likelihood'; add it to --emt-scorer"
+        )
+    images = option.emt_probe_images
+    if images is not None and not re.fullmatch(r"\d+", str(images)):
+        raise pytest.UsageError(
+            f"emt: --emt-probe-images {images} is not a number of images; write a whole number, 0 for no probe"
+        )
+    if probe_gates and images is not None and int(images) == 0:
+        raise pytest.UsageError("emt: --emt-reference probe needs probes; leave --emt-probe-images 0 out")
+    return Scoring(
+        scorers=scorers,
+        rule="mean" if rule == "mean" else "sum",
+        calibrated=option.emt_calibrate,
+        probe_images=DEFAULT_PROBE_IMAGES if images is None else int(images),
+        probe_gates=probe_gates,
+        judge=_judge() if "judge" in scorers else None,
+    )
+
+
+def _judge() -> Any:
+    from emt_plugin.mllms.judge_client import JudgeAddress
+
+    try:
+        return JudgeAddress.of_environment()
+    except ValueError as error:
+        raise pytest.UsageError(f"emt: {error}") from None
+
+
+def _storing(config: pytest.Config) -> Storing:
+    option = config.option
+    # A guest leaves no file behind that nobody asked for.
+    mode = option.emt_store or ("use" if is_active(config) else "off")
+    if mode not in MODES:
+        raise pytest.UsageError(f"emt: unknown --emt-store '{mode}'; known: {', '.join(MODES)}")
+    return Storing(
+        folder=config.rootpath / (option.emt_store_dir or config.getini("emt_store_dir") or DEFAULT_FOLDER),
+        mode=mode,
+        most_bytes=_bytes(option.emt_store_size, "--emt-store-size") if option.emt_store_size else DEFAULT_STORE_BYTES,
     )
 
 
@@ -100,15 +168,11 @@ def _count(text: Any, name: str) -> int | None:
     return int(text)
 
 
-def _bytes(text: str) -> int:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?I?B?)", text.strip().upper())
-    unit = found and UNITS.get(found[2])
-    if not found or not unit:
-        raise pytest.UsageError(f"emt: --emt-memory {text} is not a size; write one such as 20GB or 24GiB")
-    size = int(float(found[1]) * unit)
-    if size < 1:
-        raise pytest.UsageError(f"emt: --emt-memory {text} holds nothing; write a size such as 20GB, or leave it out")
-    return size
+def _bytes(text: str, name: str) -> int:
+    try:
+        return sizes.parsed(text)
+    except sizes.SizeError as error:
+        raise pytest.UsageError(f"emt: {name} {error}") from None
 
 
 def _tolerances_file(config: pytest.Config) -> Path | None:

@@ -30,24 +30,47 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--emt-image-set", action="append", dest="emt_image_set", metavar="NAME",
         help="image set: catalog name, parquet file, folder or hub id; repeatable [the model's own list]")  # fmt: skip
     add("--emt-encoder", metavar="NAME", help="the models' vision encoder: folder or hub id [the catalog's]")
-    add("--emt-reference", metavar="MODEL", help="gate against this model on the same images [the model's own encoder]")
+    add("--emt-reference", metavar="MODEL",
+        help="gate against this model on the same images, or against a linear probe on the vision features with `probe` "
+             "[the model's own encoder]")  # fmt: skip
     add("--emt-revision", metavar="REV", help="hub revision of the models [the default branch]")
     add("--emt-catalog", metavar="FILE", help="TOML file with more [models.*] and [image_sets.*]")
-    add("--emt-scorer", metavar="NAME", help="the scorer that gates [answer]")
+    add(
+        "--emt-scorer",
+        action="append",
+        metavar="NAME[,NAME]",
+        help="scorers: answer, likelihood, text-embedding, judge or a plugin's; the first gates, the others are shown [answer]",
+    )
+    add("--emt-label-score", metavar="RULE", help="likelihood of a label: sum or mean over its tokens [sum]")
+    add("--emt-calibrate", action="store_true", help="likelihood of a label less its likelihood under a mean-grey image")
+    add(
+        "--emt-probe-images",
+        metavar="N",
+        help="training images of each class that linear probes are fitted on, beside likelihood; 0 for no probe [50]",
+    )
     add("--emt-limit", metavar="N", help="images of each set, the first in the fixed order [1000]")
     add("--emt-tolerance", metavar="X", help="largest loss that passes, a fraction; sets accepted losses aside [0.05]")
     add("--emt-tolerances", metavar="FILE", help="tolerances and accepted losses [benchmarks/tolerances.toml]")
     add("--emt-update-tolerances", action="store_true", help="write this run's losses as accepted losses")
-    add("--emt-batch-size", metavar="N", help="images in one forward [32, halved when memory runs out]")
+    add("--emt-batch-size", metavar="N", help="images in one forward at most [as many as fit]")
     add("--emt-dtype", metavar="DTYPE", help="float32, bfloat16 or float16 [float32 on the CPU, the checkpoint's on a GPU]")
     add("--emt-device", metavar="DEVICE", help="cpu, cuda, cuda:1 or mps [the GPU that is visible, else cpu]")
+    add("--emt-attention", metavar="NAME", help="implementation of attention: sdpa, eager, ... [the model's own choice]")
     add("--emt-memory", metavar="BYTES", help="bytes that models on one device may take, such as 20GB [all that it has]")
+    add(
+        "--emt-store",
+        metavar="MODE",
+        help="use what was computed before, compute it anew with `refresh`, or keep nothing with `off` [use]",
+    )
+    add("--emt-store-dir", metavar="DIR", help="where computed results are kept [.emt_store]")
+    add("--emt-store-size", metavar="BYTES", help="what stored vision features may take, the longest unused go first [20GB]")
     add("--emt-reports", metavar="DIR", help="folder in which each run gets its own folder [reports]")
     parser.addini("emt", "gate in every run of this project, without any option", type="bool", default=False)
     parser.addini("emt_model", "models, when no --emt-model is given", type="args", default=[])
     parser.addini("emt_image_set", "image sets, when no --emt-image-set is given", type="args", default=[])
     parser.addini("emt_limit", "images of each set, when no --emt-limit is given", default="")
     parser.addini("emt_tolerances", "tolerances file, when no --emt-tolerances is given", default="")
+    parser.addini("emt_store_dir", "where computed results are kept, when no --emt-store-dir is given", default="")
     parser.addini("emt_reports", "reports folder, when no --emt-reports is given", default="")
 
 

@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from emt_plugin.catalog import Catalog, ImageSetSpec, ModelSpec
 from emt_plugin.gate import Tolerances
 from emt_plugin.records import PairKey
+from emt_plugin.store import DEFAULT_FOLDER, StoreMode
+
+if TYPE_CHECKING:
+    from emt_plugin.mllms.judge_client import JudgeAddress
 
 DEFAULT_MODEL = "llava-mini"
 DEFAULT_LIMIT = 1000
+DEFAULT_PROBE_IMAGES = 50
+DEFAULT_STORE_BYTES = 20 * 10**9
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -26,6 +32,7 @@ class Compute:
         dtype: None for float32 on the CPU and the checkpoint's own on a GPU.
         device: None for the GPU that is visible, else the CPU.
         memory: bytes that models on one device may take; None for what is free.
+        attention: implementation of attention; None for the model's own choice.
     """
 
     limit: int = DEFAULT_LIMIT
@@ -33,6 +40,57 @@ class Compute:
     dtype: str | None = None
     device: str | None = None
     memory: int | None = None
+    attention: str | None = None
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How observations are scored.
+
+    Attributes:
+        scorers: names, the one that gates first.
+        rule: how ``likelihood`` sums over the tokens of a label.
+        calibrated: whether ``likelihood`` takes off what a label gets under a mean-grey image.
+        probe_images: training images of each class that a linear probe is fitted on at most; 0 for no probe.
+        probe_gates: the vision probe is the reference that gates.
+        judge: where the judge is asked; None where none is.
+    """
+
+    scorers: tuple[str, ...] = ("answer",)
+    rule: Literal["sum", "mean"] = "sum"
+    calibrated: bool = False
+    probe_images: int = DEFAULT_PROBE_IMAGES
+    probe_gates: bool = False
+    judge: JudgeAddress | None = None
+
+    @property
+    def probes(self) -> bool:
+        """Probes belong to the steps between encoder and likelihood, and cost a pass over training images."""
+        return bool(self.probe_images) and (self.probe_gates or "likelihood" in self.scorers)
+
+    def as_record(self) -> dict[str, Any]:
+        """Plain data; nothing of the judge but its name."""
+        return {
+            "scorers": list(self.scorers),
+            "likelihood": {"rule": self.rule, "calibrated": self.calibrated} if "likelihood" in self.scorers else None,
+            "probe_images": self.probe_images if self.probes else None,
+            "judge": f"{self.judge.model} at {self.judge.host}" if self.judge else None,
+        }
+
+
+@dataclass(frozen=True)
+class Storing:
+    """Where results are kept, and what use is made of them.
+
+    Attributes:
+        folder: the store's.
+        mode: ``use``, ``refresh`` or ``off``.
+        most_bytes: what vision features may take when a run ends.
+    """
+
+    folder: Path = Path(DEFAULT_FOLDER)
+    mode: StoreMode = "use"
+    most_bytes: int = DEFAULT_STORE_BYTES
 
 
 @dataclass(frozen=True)
@@ -46,6 +104,8 @@ class Settings:
         tolerances: policy and accepted losses.
         tolerances_file: where accepted losses are written.
         compute: how models are run.
+        scoring: how observations are scored.
+        store: where results are kept.
         reports: folder in which runs land.
         update_tolerances: write accepted losses after the run.
         given: what the user wrote, for the record.
@@ -57,6 +117,8 @@ class Settings:
     tolerances: Tolerances = field(default_factory=Tolerances)
     tolerances_file: Path | None = None
     compute: Compute = field(default_factory=Compute)
+    scoring: Scoring = field(default_factory=Scoring)
+    store: Storing = field(default_factory=lambda: Storing(mode="off"))
     reports: Path = Path("reports")
     update_tolerances: bool = False
     given: Mapping[str, Any] = field(default_factory=dict)
@@ -64,6 +126,8 @@ class Settings:
     @property
     def reference_kind(self) -> str:
         """Kind of the reference that gates."""
+        if self.scoring.probe_gates:
+            return "probe"
         return "model" if self.reference else "encoder"
 
     @property
@@ -76,10 +140,11 @@ class Settings:
         return {
             "models": list(dict.fromkeys(model.id for model, _ in self.pairs)),
             "image_sets": list(dict.fromkeys(image_set.id for _, image_set in self.pairs)),
-            "reference": self.reference.id if self.reference else "encoder",
+            "reference": self.reference.id if self.reference else self.reference_kind,
             "tolerances": self.tolerances.path.name if self.tolerances.path else None,
             "tolerance": self.tolerances.override,
-            "scorers": ["answer"],
+            **self.scoring.as_record(),
             "compute": asdict(self.compute),
+            "store": self.store.mode,
             "given": dict(self.given),
         }

@@ -17,7 +17,7 @@ from emt_plugin.plugin import settings_of
 
 if TYPE_CHECKING:
     from emt_plugin.data import ImageSet
-    from emt_plugin.evaluator import Evaluator, LoadedModel
+    from emt_plugin.evaluation import Evaluator, Model
     from emt_plugin.records import PairRecord
 
 
@@ -100,7 +100,8 @@ class Gate:
 
 @pytest.fixture(scope="session")
 def _emt_gate(pytestconfig: pytest.Config) -> Iterator[Gate]:
-    from emt_plugin.evaluator import Evaluator
+    from emt_plugin.evaluation import Evaluator
+    from emt_plugin.evaluation.progress import terminal_progress
     from emt_plugin.workers.place import place_of
 
     capture = pytestconfig.pluginmanager.getplugin("capturemanager")
@@ -109,7 +110,8 @@ def _emt_gate(pytestconfig: pytest.Config) -> Iterator[Gate]:
         with capture.global_and_fixture_disabled():
             print(f"emt: {text}", file=sys.stderr, flush=True)
 
-    evaluator = Evaluator(settings_of(pytestconfig), place_of(pytestconfig), say)
+    progress = terminal_progress(capture.global_and_fixture_disabled)
+    evaluator = Evaluator(settings_of(pytestconfig), place_of(pytestconfig), say, progress)
     yield Gate(pytestconfig, evaluator)
     evaluator.close()
 
@@ -122,8 +124,8 @@ def emt(_emt_gate: Gate, request: pytest.FixtureRequest) -> Gate:
 
 
 @pytest.fixture(scope="session")
-def emt_model(_emt_gate: Gate, request: pytest.FixtureRequest) -> LoadedModel:
-    """A loaded model on its device, once in a worker; the one before it is freed first."""
+def emt_model(_emt_gate: Gate, request: pytest.FixtureRequest) -> Model:
+    """A model, once in a worker, loaded on its device when first needed; the one before it is freed first."""
     return _emt_gate.evaluator.model(request.param)
 
 
@@ -134,9 +136,7 @@ def emt_image_set(_emt_gate: Gate, request: pytest.FixtureRequest) -> ImageSet:
 
 
 @pytest.fixture
-def emt_measurement(
-    _emt_gate: Gate, emt_model: LoadedModel, emt_image_set: ImageSet, request: pytest.FixtureRequest
-) -> Measurement:
+def emt_measurement(_emt_gate: Gate, emt_model: Model, emt_image_set: ImageSet, request: pytest.FixtureRequest) -> Measurement:
     """One pair, measured and recorded before anything is asserted of it."""
     pair = _emt_gate.evaluator.measure(emt_model, emt_image_set)
     record(request.node, pair)

@@ -16,7 +16,7 @@ import pytest
 import torch  # noqa: F401  # before any in-process run, see _imported
 
 from emt_plugin.catalog import Catalog
-from emt_plugin.evaluator import Evaluator
+from emt_plugin.evaluation import Evaluator
 from emt_plugin.settings import Compute, Settings
 
 REPOSITORY = Path(__file__).parents[2]

@@ -30,16 +30,16 @@ def pytest_runtest_makereport(item, call):
 
 LOADS = """\
 import os, pathlib
-from emt_plugin.evaluator import Evaluator
+from emt_plugin.evaluation.models import ModelLoader
 
-load = Evaluator._load
+load = ModelLoader._load
 
-def counted(self, spec, *rest, **options):
+def counted(self, model):
     with open(os.environ["LOADS"], "a") as file:
-        file.write(f"{spec.id} {os.getpid()}\\n")
-    return load(self, spec, *rest, **options)
+        file.write(f"{model.spec.id} {os.getpid()}\\n")
+    return load(self, model)
 
-Evaluator._load = counted
+ModelLoader._load = counted
 """
 
 REPORT_ENVIRONMENT = """\
@@ -118,7 +118,9 @@ def test_four_models_load_once_each(suite: Path, workers: str) -> None:
     (suite / "conftest.py").write_text(LOADS)
     models = copies(suite, ["a", "b", "c", "d"])
     sets = ("--emt-image-set", "mnist-mini", "--emt-image-set", "digits-mini", "--emt-image-set", "emoji-mini")
-    done = in_a_process(suite, (*models, *sets, "--emt-limit", "5", workers), {"LOADS": str(suite / "loads")})
+    done = in_a_process(
+        suite, (*models, *sets, "--emt-limit", "5", "--emt-store=off", workers), {"LOADS": str(suite / "loads")}
+    )
     assert len(done.record["pairs"]) == 12
     loads = Counter(line.split()[0] for line in (suite / "loads").read_text().splitlines())
     assert loads == dict.fromkeys("abcd", 1)

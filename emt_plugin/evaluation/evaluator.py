@@ -1,0 +1,304 @@
+"""Measures pairs and compares them. One for each worker; holds one model at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+
+from emt_plugin.catalog import ImageSetSpec, ModelSpec, display
+from emt_plugin.data import ImageSet, load_image_set
+from emt_plugin.evaluation.models import Model, ModelLoader
+from emt_plugin.evaluation.observing import Seen
+from emt_plugin.evaluation.outcomes import comparisons, pair_steps, score_summary
+from emt_plugin.evaluation.probing import Prober
+from emt_plugin.evaluation.progress import Progress, no_progress
+from emt_plugin.evaluation.scorers import PairScorers
+from emt_plugin.evaluation.thumbs import write_thumbs
+from emt_plugin.forgetting.steps import VISION_PROBE
+from emt_plugin.gate import Reference, Tolerance
+from emt_plugin.records import EncoderFacts, Journal, PairKey, PairRecord, Row, RunPlace, Timing
+from emt_plugin.report.view import shown_rows
+from emt_plugin.scoring import Score
+from emt_plugin.scoring.protocol import Judge
+from emt_plugin.settings import Settings
+from emt_plugin.store import Store
+
+
+@dataclass(frozen=True)
+class ReferenceScores:
+    """What a reference model's scorers made of the images of one set, in their order."""
+
+    against: Reference
+    scores: tuple[dict[str, Score], ...]
+
+
+class Evaluator:
+    """Measures pairs.
+
+    Args:
+        settings: the session's.
+        place: where to write; None to keep no record.
+        say: told what a person who waits should know.
+        progress: shows how far the work is.
+    """
+
+    def __init__(
+        self, settings: Settings, place: RunPlace | None, say: Callable[[str], None], progress: Progress = no_progress
+    ) -> None:
+        self.settings = settings
+        self.place = place
+        self._progress = progress
+        self._store = Store(settings.store.folder, settings.store.mode, say)
+        self._loader = ModelLoader(settings.catalog, settings.compute, self._store, say)
+        self._model: Model | None = None
+        self._reference: Model | None = None
+        self._judge: Judge | None = None
+        self._image_sets: dict[ImageSetSpec, ImageSet] = {}
+        self._reference_scores: dict[tuple[str, ImageSetSpec], ReferenceScores] = {}
+
+    def image_set(self, spec: ImageSetSpec) -> ImageSet:
+        """The image set, loaded once in a worker.
+
+        Raises:
+            CouldNotRun: see ``load_image_set``.
+        """
+        if spec not in self._image_sets:
+            self._image_sets[spec] = load_image_set(spec, self.settings.compute.limit, self._store)
+        return self._image_sets[spec]
+
+    def model(self, spec: ModelSpec) -> Model:
+        """The model, found but not yet loaded; the one before it is freed first.
+
+        Raises:
+            CouldNotRun: it is not on this machine, or not in a format that is loaded here.
+        """
+        if self._model is None or self._model.spec != spec:
+            self.close()
+            self._model = self._loader.find(spec, self.settings.reference)
+            if self.settings.reference:
+                self._reference = self._loader.find_reference(self.settings.reference, self._model)
+        return self._model
+
+    def measure(self, model: Model, image_set: ImageSet, tolerance: float | None = None) -> PairRecord:
+        """Measure one pair and compare it with its references.
+
+        Args:
+            model: from ``model``.
+            image_set: from ``image_set``.
+            tolerance: stands above the tolerances file.
+
+        Raises:
+            CouldNotRun: the model cannot be loaded, or does not show what a scorer wants.
+        """
+        start = self._start(model, image_set)
+        cpu, wall = time.process_time(), time.perf_counter()
+        scorers = PairScorers(self.settings.scoring, self.settings.catalog, self._store, model, image_set, self._asked_judge())
+        encoder = Reference("encoder", model.encoder.id) if model.encoder else None
+        with self._journal() as journal:
+            if journal:
+                journal.start(start)
+            others = self._reference_model(image_set)
+            rows = self._observed(start, image_set, scorers, encoder, others, journal)
+            rows, note = self._probed(model, image_set, rows)
+            if journal and note:
+                journal.append(start.key, rows)
+        references = [
+            *([encoder] if encoder else []),
+            *([Reference("probe", VISION_PROBE)] if note else []),
+            *([others.against] if others else []),
+        ]
+        pair = replace(
+            start,
+            status="measured",
+            n=len(rows),
+            scores=tuple(score_summary(scorer, rows) for scorer in scorers.all),
+            comparisons=comparisons(scorers.names, references, rows, lambda kind: self._tolerance(start.key, kind, tolerance)),
+            encoder=_encoder_facts(model, encoder, rows),
+            steps=pair_steps(rows, encoder, note),
+            replay=scorers.observer.counter.as_record(),
+            model_facts={**start.model_facts, **_facts_of_this_run(model)},
+            timing=Timing(
+                cpu_seconds=round(time.process_time() - cpu, 3),
+                wall_seconds=round(time.perf_counter() - wall, 3),
+                new_tokens=sum(row.new_tokens or 0 for row in rows),
+            ),
+        )
+        pair = self._gated(pair)
+        if self.place:
+            write_thumbs(self.place.folder / "thumbs", self._store, image_set, shown_rows(pair, rows))
+        return pair
+
+    def close(self) -> None:
+        """Free what is loaded."""
+        for model in (self._reference, self._model):
+            if model:
+                model.free()
+        self._model = self._reference = None
+
+    def _start(self, model: Model, image_set: ImageSet) -> PairRecord:
+        """What is known of a pair before its first image."""
+        prompt = image_set.question.prompt
+        return PairRecord(
+            key=PairKey(model.spec.id, image_set.spec.id),
+            prompt=prompt,
+            n_split=image_set.n_split,
+            labels=image_set.labels,
+            model_facts={
+                "source": display(model.spec.source),
+                "revision": model.spec.revision,
+                "fingerprint": model.key["weights"],
+                "architecture": model.facts.architecture,
+                "dtype": model.dtype,
+                "device": model.device,
+                "attention": model.facts.attention,
+                "rendered_prompt": model.rendered(prompt),
+            },
+            image_set_facts={
+                "source": display(image_set.spec.source),
+                "split": image_set.split,
+                "revision": image_set.spec.revision,
+                "fingerprint": image_set.fingerprint,
+            },
+        )
+
+    @contextmanager
+    def _journal(self) -> Iterator[Journal | None]:
+        journal = Journal(self.place.folder / "journal", self.place.worker) if self.place else None
+        try:
+            yield journal
+        finally:
+            if journal:
+                journal.close()
+
+    def _asked_judge(self) -> Judge | None:
+        if self._judge is None and self.settings.scoring.judge:
+            from emt_plugin.mllms.judge_client import JudgeClient
+
+            self._judge = JudgeClient(self.settings.scoring.judge, self._store)
+        return self._judge
+
+    def _observed(
+        self,
+        pair: PairRecord,
+        image_set: ImageSet,
+        scorers: PairScorers,
+        encoder: Reference | None,
+        others: ReferenceScores | None,
+        journal: Journal | None,
+    ) -> list[Row]:
+        """A row for each image, in their order; each batch is written down before the next starts."""
+        rows: list[Row] = []
+        with self._progress(pair.key.id, len(image_set.items)) as advance:
+            for batch in scorers.observer.observed(image_set.items):
+                made = [
+                    _row(seen, scores, scorers.names[0], encoder, others, len(rows) + offset)
+                    for offset, (seen, scores) in enumerate(zip(batch, scorers.scores(batch), strict=True))
+                ]
+                rows += made
+                if journal:
+                    journal.append(pair.key, made)
+                advance(len(made))
+        return rows
+
+    def _reference_model(self, image_set: ImageSet) -> ReferenceScores | None:
+        """What the reference model's scorers make of the images; measured once for each image set."""
+        if self._reference is None:
+            return None
+        known = (self._reference.spec.source, image_set.spec)
+        if known not in self._reference_scores:
+            scorers = PairScorers(
+                self.settings.scoring, self.settings.catalog, self._store, self._reference, image_set, self._asked_judge()
+            )
+            scores: list[dict[str, Score]] = []
+            with self._progress(f"{self._reference.spec.id}/{image_set.spec.id}", len(image_set.items)) as advance:
+                for batch in scorers.observer.observed(image_set.items):
+                    scores += scorers.scores(batch)
+                    advance(len(batch))
+            against = Reference("model", self._reference.spec.id)
+            self._reference_scores[known] = ReferenceScores(against, tuple(scores))
+        return self._reference_scores[known]
+
+    def _probed(self, model: Model, image_set: ImageSet, rows: list[Row]) -> tuple[list[Row], str]:
+        """The rows with what linear probes read from the features, and what to say of the probes; empty without any."""
+        scoring = self.settings.scoring
+        if not scoring.probes or not model.facts.has_features:
+            return rows, ""
+        prober = Prober(self._store, model, image_set, scoring.probe_images)
+        found = prober.classes()
+        return [
+            replace(row, probes={name: int(classes[position]) for name, classes in found.items()},
+                    references={**row.references, Reference("probe", VISION_PROBE).key: int(found[VISION_PROBE][position])})
+            for position, row in enumerate(rows)
+        ], prober.note  # fmt: skip
+
+    def _tolerance(self, key: PairKey, kind: str, given: float | None) -> Tolerance:
+        if given is not None:
+            return Tolerance(given, "emt.check(tolerance=...)", given)
+        return self.settings.tolerances.of(key.model, key.image_set, kind)
+
+    def _gated(self, pair: PairRecord) -> PairRecord:
+        """The pair with the comparison that gates: the first scorer's, with the reference that was asked for."""
+        wanted = self.settings.reference_kind
+        gate = next((index for index, c in enumerate(pair.comparisons) if c.reference.kind == wanted), None)
+        return replace(pair, gate=gate, reason=None if gate is not None else _nothing_to_compare(pair.key.model, wanted))
+
+
+def _row(
+    seen: Seen,
+    scores: dict[str, Score],
+    first: str,
+    encoder: Reference | None,
+    others: ReferenceScores | None,
+    position: int,
+) -> Row:
+    references = {encoder.key: seen.encoder} if encoder else {}
+    correct = {}
+    if others:
+        theirs = others.scores[position]
+        references[others.against.key] = theirs[first].prediction
+        correct[others.against.key] = {name: bool(score.correct) for name, score in theirs.items()}
+    return Row(
+        row=seen.item.row,
+        image=seen.item.hash,
+        occurrence=seen.item.occurrence,
+        label=seen.item.label,
+        answer=seen.observation.answer,
+        prediction=scores[first].prediction,
+        correct=bool(scores[first].correct),
+        kind=scores[first].kind,
+        well_formed=scores[first].well_formed,
+        references=references,
+        new_tokens=seen.observation.new_tokens,
+        scores={name: asdict(score) for name, score in scores.items()},
+        reference_correct=correct,
+    )
+
+
+def _encoder_facts(model: Model, encoder: Reference | None, rows: Sequence[Row]) -> EncoderFacts | None:
+    if model.encoder is None or encoder is None:
+        return None
+    return EncoderFacts(
+        id=model.encoder.id,
+        found_by=model.encoder.found_by,
+        tower=model.facts.tower_words,
+        own=model.facts.own,
+        correct=sum(row.references[encoder.key] == row.label for row in rows),
+    )
+
+
+def _facts_of_this_run(model: Model) -> dict[str, int]:
+    """How a model was run, where it was."""
+    if not model.is_loaded:
+        return {}
+    import torch
+
+    return {"threads": torch.get_num_threads(), "batch_size": model.loaded().backend.batch_size}
+
+
+def _nothing_to_compare(model: str, wanted: str) -> str:
+    """Why a measured model has no verdict."""
+    if wanted == "probe":
+        return f"no probe can be fitted on {model}'s vision features, so there is nothing to compare it with"
+    return f"no encoder is known for {model}, so there is nothing to compare it with: name it with --emt-encoder"

@@ -1,0 +1,89 @@
+"""The rows of a pair become what its record says: scores, comparisons, steps. No arithmetic but counting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from emt_plugin.forgetting.steps import (
+    ANSWER,
+    CLEAN_ANSWER,
+    ENCODER,
+    LIKELIHOOD,
+    PROJECTOR_PROBE,
+    VISION_PROBE,
+    Outcome,
+    Step,
+    steps,
+)
+from emt_plugin.gate import Comparison, Reference, Tolerance, compare
+from emt_plugin.records import Row, ScoreSummary, kind_rates
+from emt_plugin.scoring import Scorer
+
+PROBES = (VISION_PROBE, PROJECTOR_PROBE)
+
+
+def score_summary(scorer: Scorer, rows: Sequence[Row]) -> ScoreSummary:
+    """What one scorer made of all images of a pair."""
+    scores = [row.scores[scorer.name] for row in rows]
+    kinds: dict[str, int] = {}
+    for score in scores:
+        if score["kind"]:
+            kinds[score["kind"]] = kinds.get(score["kind"], 0) + 1
+    formed = [score["well_formed"] for score in scores]
+    facts = getattr(scorer, "facts", None)
+    return ScoreSummary(
+        scorer=scorer.name,
+        version=scorer.version,
+        correct=sum(bool(score["correct"]) for score in scores),
+        no_class=sum(score["prediction"] is None for score in scores) if getattr(scorer, "classifies", True) else None,
+        well_formed=None if None in formed else sum(map(bool, formed)),
+        kinds=kind_rates(kinds, len(rows)),
+        facts=facts() if callable(facts) else {},
+    )
+
+
+def comparisons(
+    scorers: Sequence[str], references: Sequence[Reference], rows: Sequence[Row], tolerance: Callable[[str], Tolerance]
+) -> tuple[Comparison, ...]:
+    """Every scorer's outcomes against every reference's, on the same images.
+
+    Args:
+        scorers: names, the one that gates first.
+        references: what is compared with.
+        rows: the images.
+        tolerance: by the kind of reference.
+    """
+    return tuple(
+        compare(
+            [bool(row.correct_by(scorer)) for row in rows],
+            [_reference_correct(row, reference, scorer) for row in rows],
+            reference,
+            tolerance(reference.kind),
+            scorer,
+        )
+        for scorer in scorers
+        for reference in references
+    )
+
+
+def pair_steps(rows: Sequence[Row], encoder: Reference | None, probe_note: str) -> tuple[Step, ...]:
+    """Where accuracy is lost, as far as it was measured."""
+    outcomes = []
+    if encoder:
+        outcomes.append(Outcome(ENCODER, [row.references[encoder.key] == row.label for row in rows]))
+    for name in PROBES:
+        if all(name in row.probes for row in rows):
+            outcomes.append(Outcome(name, [row.probes[name] == row.label for row in rows], probe_note))
+    if all("likelihood" in row.scores for row in rows):
+        outcomes.append(Outcome(LIKELIHOOD, [bool(row.correct_by("likelihood")) for row in rows]))
+    if all("answer" in row.scores for row in rows):
+        outcomes.append(Outcome(ANSWER, [bool(row.correct_by("answer")) for row in rows]))
+        clean = [bool(row.correct_by("answer") and row.scores["answer"]["well_formed"]) for row in rows]
+        outcomes.append(Outcome(CLEAN_ANSWER, clean))
+    return steps(outcomes)
+
+
+def _reference_correct(row: Row, reference: Reference, scorer: str) -> bool:
+    if reference.key in row.reference_correct:
+        return row.reference_correct[reference.key][scorer]
+    return row.references[reference.key] == row.label

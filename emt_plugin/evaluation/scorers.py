@@ -1,0 +1,93 @@
+"""The scorers of a pair, handed what they need from the compute layer, and what they made of its images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+
+from emt_plugin.catalog import Catalog
+from emt_plugin.data import ImageSet
+from emt_plugin.errors import CouldNotRun
+from emt_plugin.evaluation.models import Model
+from emt_plugin.evaluation.observing import Observer, Seen
+from emt_plugin.scoring import Prepared, Score, Scorer, ScorerContext, scorer_factory
+from emt_plugin.scoring.protocol import Judge
+from emt_plugin.settings import Scoring
+from emt_plugin.store import Store
+
+
+class PairScorers:
+    """The scorers that were asked for, for one model and one image set, with the observer of what they want.
+
+    Args:
+        scoring: which scorers, and how.
+        catalog: whose other image sets an answer may be a class of.
+        store: where observations are kept.
+        model: not loaded unless something is missing.
+        image_set: the images.
+        judge: rules on answers; None where none was asked for.
+
+    Raises:
+        CouldNotRun: a scorer wants what this model does not show.
+    """
+
+    def __init__(
+        self, scoring: Scoring, catalog: Catalog, store: Store, model: Model, image_set: ImageSet, judge: Judge | None
+    ) -> None:
+        self._labels = image_set.labels
+        context = ScorerContext(
+            labels=image_set.labels,
+            stems=image_set.spec.stems,
+            frames=tuple(image_set.spec.prompt.split("{labels}")),
+            others=tuple({label: None for labels in catalog.known_labels().values() for label in labels}),
+            other_stems=catalog.known_stems(),
+            rule=scoring.rule,
+            calibrated=scoring.calibrated,
+            neutral=lambda: self.observer.neutral(),
+            nearest=nearest_label(store, model, image_set.labels),
+            judge=judge,
+        )
+        self.all: tuple[Scorer, ...] = tuple(scorer_factory(name)(context) for name in scoring.scorers)
+        wants = frozenset(want for scorer in self.all for want in scorer.wants)
+        if "features" in wants and not model.facts.has_features:
+            raise CouldNotRun(f"a scorer wants vision features, which a {model.facts.architecture} does not show")
+        self.observer = Observer(store, model, image_set, wants, with_encoder=model.encoder is not None)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Their names, the one that gates first."""
+        return tuple(scorer.name for scorer in self.all)
+
+    def scores(self, batch: Sequence[Seen]) -> list[dict[str, Score]]:
+        """For each image of a batch what each scorer makes of it, by the scorer's name."""
+        observations = [seen.observation for seen in batch]
+        targets = [seen.item.label for seen in batch]
+        found: list[dict[str, Score]] = [{} for _ in batch]
+        for scorer in self.all:
+            if isinstance(scorer, Prepared):
+                scorer.prepare(observations, targets)
+            for scores, observation, target in zip(found, observations, targets, strict=True):
+                scores[scorer.name] = scorer.score(observation, target, self._labels)
+        return found
+
+
+def nearest_label(store: Store, model: Model, labels: Sequence[str]) -> Callable[[Sequence[str]], list[int]]:
+    """Finds the label whose text embedding is nearest to an answer's; what was embedded before comes from the store."""
+    key = {**model.encoder_key, "labels": list(labels)}
+
+    def nearest(answers: Sequence[str]) -> list[int]:
+        if model.encoder is None:
+            raise CouldNotRun(
+                f"the scorer 'text-embedding' needs a text tower, and no encoder is known for {model.spec.id}: "
+                f"name it with --emt-encoder"
+            )
+        shelf = store.shelf("text-embedding", key, {"model": model.spec.id})
+        rows = [sha256(answer.encode("utf-8", "surrogatepass")).hexdigest() for answer in answers]
+        new = {row: answer for row, answer in zip(rows, answers, strict=True) if shelf.get(row) is None}
+        if new:
+            encoder = model.loaded().encoder
+            assert encoder is not None
+            shelf.put(dict(zip(new, encoder.nearest_label(list(new.values()), labels), strict=True)))
+        return [int(stored.value) for row in rows if (stored := shelf.get(row)) is not None]
+
+    return nearest
