@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from emt_plugin.forgetting.steps import MEANING, SUPERVISED, Step
 from emt_plugin.records import PairRecord
+from emt_plugin.report.words import percent, points
 
 WIDTH = 960
 LEFT = 250
@@ -16,6 +18,7 @@ STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 MOST_TICKS = 10
 CELL = 30
 LARGE_CELL_CLASSES = 24
+STEP_WIDTH, STEP_LEFT, STEP_RIGHT, STEP_TOP = 960, 150, 250, 26
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,52 @@ def gap_chart(pairs: Sequence[PairRecord], labels: Sequence[str]) -> GapChart | 
     bottom = TOP + ROW * len(rows)
     tick_marks = tuple(Tick(x(value), f"{100 * value:+.0f}".replace("-", "−").replace("+0", "0")) for value in ticks)
     return GapChart(WIDTH, bottom + 44, x(0), (LEFT + WIDTH - RIGHT) / 2, tick_marks, rows, bottom)
+
+
+@dataclass(frozen=True)
+class StepBar:
+    """One step of the way from encoder to answer, in pixels."""
+
+    name: str
+    meaning: str
+    y: float
+    width: float
+    accuracy: str
+    change: str
+    interval: str
+    lost: bool
+    supervised: bool
+
+
+@dataclass(frozen=True)
+class StepChart:
+    """Accuracy at each step, and the change from the step before."""
+
+    width: int
+    height: int
+    left: int
+    full: int
+    bars: tuple[StepBar, ...]
+
+
+def step_chart(steps: Sequence[Step], n: int) -> StepChart:
+    """The chart of a pair's steps over ``n`` images."""
+    full = STEP_WIDTH - STEP_LEFT - STEP_RIGHT
+    bars = tuple(
+        StepBar(
+            name=step.name,
+            meaning=MEANING[step.name],
+            y=STEP_TOP + ROW * position,
+            width=round(full * step.correct / n, 1),
+            accuracy=percent(step.correct, n),
+            change=points(step.change) if position else "",
+            interval=f"[{points(step.low)}, {points(step.high)}]" if position else "",
+            lost=bool(position) and step.high < 0,
+            supervised=step.name in SUPERVISED,
+        )
+        for position, step in enumerate(steps)
+    )
+    return StepChart(STEP_WIDTH, STEP_TOP + ROW * len(steps) + 6, STEP_LEFT, full, bars)
 
 
 @dataclass(frozen=True)

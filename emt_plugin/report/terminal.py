@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
+from emt_plugin.forgetting.steps import ANSWER, CLEAN_ANSWER, ENCODER, ORDER
 from emt_plugin.records import PairRecord, RunRecord
 from emt_plugin.report.words import (
     accepted_note,
@@ -10,9 +13,11 @@ from emt_plugin.report.words import (
     interval,
     percent,
     points,
+    replayed,
     to_settle,
     tower_warnings,
     verdict,
+    where_lost,
 )
 
 HEAD = ("pair", "n", "model", "reference", "gap", "90% interval", "tolerance", "no class", "well formed", "verdict")
@@ -21,16 +26,53 @@ LEFT = {0, 9}
 
 def table(run: RunRecord) -> list[str]:
     """Lines of the summary: the headline, a row for each pair, and what must be said of some."""
-    rows = [HEAD, *(row(pair) for pair in run.pairs)]
-    widths = [max(len(line[column]) for line in rows) for column in range(len(HEAD))]
-    drawn = [
+    lines = [headline(run), "", *drawn([HEAD, *(row(pair) for pair in run.pairs)], LEFT)]
+    steps = step_rows(run)
+    if steps:
+        lines += ["", "accuracy from the encoder to the answer", *drawn(steps, {0})]
+    others = other_rows(run)
+    if others:
+        lines += ["", "the scorers that do not gate", *drawn(others, {0, 1})]
+    return lines + notes(run)
+
+
+def drawn(rows: Sequence[Sequence[str]], left: Collection[int]) -> list[str]:
+    """Rows in columns, flush right but for those in ``left``."""
+    widths = [max(len(line[column]) for line in rows) for column in range(len(rows[0]))]
+    return [
         "  ".join(
-            cell.ljust(width) if column in LEFT else cell.rjust(width)
+            cell.ljust(width) if column in left else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in rows
     ]
-    return [headline(run), "", *drawn, *notes(run)]
+
+
+def step_rows(run: RunRecord) -> list[tuple[str, ...]]:
+    """Accuracy at each step of each pair, with a head; empty where there is no more than the verdict's own two."""
+    names = [name for name in ORDER if any(step.name == name for pair in run.pairs for step in pair.steps)]
+    if not set(names) - {ENCODER, ANSWER, CLEAN_ANSWER}:
+        return []
+    rows = [("pair", *names)]
+    for pair in run.pairs:
+        found = {step.name: step for step in pair.steps}
+        if found:
+            cells = (percent(found[name].correct, pair.n) if name in found else "–" for name in names)
+            rows.append((pair.key.id, *cells))
+    return rows
+
+
+def other_rows(run: RunRecord) -> list[tuple[str, ...]]:
+    """What the scorers that do not gate found, with a head; empty without any."""
+    rows = []
+    for pair in run.pairs:
+        for comparison in pair.comparisons:
+            gating = pair.gating
+            if gating and comparison.scorer != gating.scorer and comparison.reference == gating.reference:
+                model, reference = accuracies(comparison)
+                cells = (percent(model), percent(reference), points(comparison.gap), interval(comparison))
+                rows.append((pair.key.id, comparison.scorer, *cells))
+    return [("pair", "scorer", "model", "reference", "gap", "90% interval"), *rows] if rows else []
 
 
 def row(pair: PairRecord) -> tuple[str, ...]:
@@ -48,7 +90,7 @@ def row(pair: PairRecord) -> tuple[str, ...]:
         points(comparison.gap),
         interval(comparison),
         f"{100 * comparison.tolerance.value:.3g}",
-        percent(score.no_class, pair.n),
+        percent(score.no_class, pair.n) if score.no_class is not None else "–",
         percent(score.well_formed, pair.n) if score.well_formed is not None else "–",
         verdict(pair),
     )
@@ -61,7 +103,11 @@ def notes(run: RunRecord) -> list[str]:
         text = pair.reason if pair.gating is None else "; ".join(filter(None, (to_settle(pair), accepted_note(pair))))
         if text:
             said.append(f"{pair.key.id}: {text}")
+        if pair.gating and pair.gating.verdict != "PASS" and len(pair.steps) > 1:
+            said.append(f"{pair.key.id}: {where_lost(pair)}")
     said += [f"attention: {warning}" for warning in tower_warnings(run)]
     if run.reason and all(pair.gating for pair in run.pairs):
         said.append(f"incomplete: {run.reason}")
+    if replayed(run):
+        said.append(replayed(run))
     return ["", *said] if said else []

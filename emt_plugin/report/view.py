@@ -10,7 +10,8 @@ from typing import Any
 
 from emt_plugin.records import PairRecord, Row, RunRecord
 from emt_plugin.report import words
-from emt_plugin.report.chart import GapChart, Matrix, gap_chart, matrix
+from emt_plugin.report.chart import GapChart, Matrix, StepChart, gap_chart, matrix, step_chart
+from emt_plugin.scoring import IN_THE_PAPER
 
 MOST_IMAGES = 48
 MOST_CONFUSIONS = 12
@@ -28,6 +29,7 @@ class ImageView:
     read_as: str
     reference: str
     kind: str
+    ranked: str
     row: int
 
 
@@ -43,12 +45,18 @@ class PairView:
     cells: tuple[tuple[str, str], ...]
     sentence: str
     note: str
-    kinds: tuple[tuple[str, int, str, float], ...]
+    where: str
+    steps: StepChart | None
+    scorers: tuple[tuple[str, ...], ...]
+    kinds: tuple[tuple[str, str, int, str, str], ...]
     matrix: Matrix | None
+    no_matrix: str
     confusions: tuple[tuple[str, str, int, str], ...]
     images: tuple[ImageView, ...]
     images_title: str
     images_total: int
+    unsaid: tuple[ImageView, ...]
+    unsaid_total: int
     facts: tuple[tuple[str, str], ...]
 
 
@@ -61,6 +69,7 @@ class ReportView:
     verdict: str
     detail: str
     attention: tuple[str, ...]
+    replayed: str
     chart: GapChart | None
     pairs: tuple[PairView, ...]
     provenance: tuple[tuple[str, str], ...]
@@ -77,12 +86,14 @@ def report_view(run: RunRecord, rows: dict[str, list[Row]], thumbs: Path) -> Rep
     verdict, _, detail = words.headline(run).partition(": ")
     labels = [f"{words.points(pair.gating.gap)} {words.interval(pair.gating)}" if pair.gating else "" for pair in run.pairs]
     attention = [*words.tower_warnings(run), *([run.reason] if run.reason else [])]
+    replayed = words.replayed(run)
     return ReportView(
         run=run,
         tone={"PASS": "pass", "FORGOT": "fail"}.get(verdict, "open"),
         verdict=verdict,
         detail=detail,
         attention=tuple(attention),
+        replayed=replayed,
         chart=gap_chart(run.pairs, labels),
         pairs=tuple(pair_view(pair, rows.get(pair.key.id, []), thumbs) for pair in run.pairs),
         provenance=tuple(_flat(run.environment) + _flat(run.settings)),
@@ -92,8 +103,10 @@ def report_view(run: RunRecord, rows: dict[str, list[Row]], thumbs: Path) -> Rep
 def pair_view(pair: PairRecord, rows: list[Row], thumbs: Path) -> PairView:
     """What the report shows of one pair."""
     comparison = pair.gating
-    counts = confusion(rows, len(pair.labels)) if pair.labels and rows else None
+    named = not pair.scores or pair.scores[0].no_class is not None
+    counts = confusion(rows, len(pair.labels)) if pair.labels and rows and named else None
     lost, title = _lost_images(pair, rows)
+    unsaid = _unsaid(pair, rows)
     return PairView(
         id=pair.key.id,
         anchor=pair.key.file_name,
@@ -103,12 +116,20 @@ def pair_view(pair: PairRecord, rows: list[Row], thumbs: Path) -> PairView:
         cells=_cells(pair),
         sentence=words.verdict_line(pair),
         note=words.accepted_note(pair),
+        where=words.where_lost(pair),
+        steps=step_chart(pair.steps, pair.n) if len(pair.steps) > 1 else None,
+        scorers=_scorers(pair),
         kinds=_kinds(pair),
         matrix=matrix(counts, pair.labels) if counts else None,
+        no_matrix=""
+        if named
+        else f"The scorer {pair.scores[0].scorer} names no class by design: there is no confusion matrix.",
         confusions=_confusions(counts, pair.labels) if counts else (),
         images=tuple(_image(pair, row, thumbs) for row in lost[:MOST_IMAGES]),
         images_title=title,
         images_total=len(lost),
+        unsaid=tuple(_image(pair, row, thumbs) for row in unsaid[:MOST_IMAGES]),
+        unsaid_total=len(unsaid),
         facts=tuple(_facts(pair)),
     )
 
@@ -128,11 +149,37 @@ def _cells(pair: PairRecord) -> tuple[tuple[str, str], ...]:
     return tuple(zip(HEAD[1:-1], cells(pair)[1:-1], strict=True))
 
 
-def _kinds(pair: PairRecord) -> tuple[tuple[str, int, str, float], ...]:
-    if not pair.scores or not pair.n:
+def _kinds(pair: PairRecord) -> tuple[tuple[str, str, int, str, str], ...]:
+    """Failure kind, the paper's word for it, images, share and interval; of the answer scorer where it ran."""
+    score = pair.score("answer") or (pair.scores[0] if pair.scores else None)
+    if score is None:
         return ()
-    kinds = sorted(pair.scores[0].kinds.items(), key=lambda kind: -kind[1])
-    return tuple((kind, count, words.percent(count, pair.n), round(100 * count / pair.n, 2)) for kind, count in kinds)
+    return tuple(
+        (
+            rate.kind,
+            IN_THE_PAPER.get(rate.kind, ""),
+            rate.count,
+            words.percent(rate.rate),
+            f"[{words.percent(rate.low)}, {words.percent(rate.high)}]",
+        )
+        for rate in score.kinds
+    )
+
+
+def _scorers(pair: PairRecord) -> tuple[tuple[str, ...], ...]:
+    """Scorer, reference, accuracies, gap and interval of every comparison; empty where one scorer says it all."""
+    if len(pair.scores) < 2:
+        return ()
+    return tuple(
+        (
+            comparison.scorer,
+            f"{comparison.reference.kind} {comparison.reference.id}",
+            *(words.percent(share) for share in words.accuracies(comparison)),
+            words.points(comparison.gap),
+            words.interval(comparison),
+        )
+        for comparison in pair.comparisons
+    )
 
 
 def _confusions(counts: list[list[int]], labels: Sequence[str]) -> tuple[tuple[str, str, int, str], ...]:
@@ -155,7 +202,17 @@ def shown_first(rows: Sequence[Row], reference: str | None) -> list[Row]:
     return [row for row in wrong if row.references.get(reference) == row.label] if reference else wrong
 
 
-def _lost_images(pair: PairRecord, rows: list[Row]) -> tuple[list[Row], str]:
+def shown_rows(pair: PairRecord, rows: Sequence[Row]) -> list[Row]:
+    """All images that the report of a pair may show."""
+    lost, _ = _lost_images(pair, rows)
+    return [*lost[:MOST_IMAGES], *_unsaid(pair, rows)[:MOST_IMAGES]]
+
+
+def _unsaid(pair: PairRecord, rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if words.knows_but_cannot_say(pair, row)]
+
+
+def _lost_images(pair: PairRecord, rows: Sequence[Row]) -> tuple[list[Row], str]:
     comparison = pair.gating
     if comparison is None:
         return shown_first(rows, None), "Images that the model got wrong"
@@ -176,8 +233,14 @@ def _image(pair: PairRecord, row: Row, thumbs: Path) -> ImageView:
         read_as="no class" if row.prediction is None else pair.labels[row.prediction],
         reference="–" if predicted is None else pair.labels[predicted],
         kind=row.kind or "",
+        ranked=_ranked_first(pair, row),
         row=row.row,
     )
+
+
+def _ranked_first(pair: PairRecord, row: Row) -> str:
+    ranked = row.scores.get("likelihood")
+    return pair.labels[ranked["prediction"]] if ranked else ""
 
 
 def _facts(pair: PairRecord) -> list[tuple[str, str]]:
@@ -197,11 +260,21 @@ def _facts(pair: PairRecord) -> list[tuple[str, str]]:
         facts.append(("p, if the loss were within the tolerance", f"{comparison.p:.3g}"))
         if comparison.p_holm is not None:
             facts.append(("the same by Holm over the run", f"{comparison.p_holm:.3g}"))
+    for score in pair.scores:
+        facts += [(f"{score.scorer}: {key}", _said(value)) for key, value in score.facts.items()]
+    facts += [(f"{step.name}", step.note) for step in pair.steps if step.note]
+    if pair.replay:
+        since = f", the oldest of {pair.replay.since}" if pair.replay.since else ""
+        facts.append(("from the store", f"{pair.replay.replayed} images, {pair.replay.computed} computed in this run{since}"))
     if pair.timing:
         facts.append(
             ("cost", f"{pair.timing.cpu_seconds} CPU-s, {pair.timing.wall_seconds} s, {pair.timing.new_tokens} tokens")
         )
     return facts
+
+
+def _said(value: Any) -> str:
+    return ", ".join(f"{key} {inner}" for key, inner in value.items()) if isinstance(value, dict) else str(value)
 
 
 def _flat(content: Any, prefix: str = "") -> list[tuple[str, str]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from emt_plugin.forgetting import largest_loss
 from emt_plugin.gate import Comparison
-from emt_plugin.records import PairRecord, RunRecord
+from emt_plugin.records import PairRecord, Row, RunRecord
 
 
 def percent(part: float, whole: float = 1.0) -> str:
@@ -44,11 +45,11 @@ def verdict_line(pair: PairRecord) -> str:
     if comparison is None:
         return f"{verdict(pair)} {pair.key.id}: {pair.reason}"
     model, reference = accuracies(comparison)
+    against = f"{comparison.reference.kind} {comparison.reference.id}{mentions_scorer(comparison)}"
     line = (
-        f"{verdict(pair)} {pair.key.id}: {percent(model)} against {percent(reference)} of "
-        f"{comparison.reference.kind} {comparison.reference.id}, gap {points(comparison.gap)} points, "
-        f"90% interval {interval(comparison)}, tolerance {100 * comparison.tolerance.value:.3g} points "
-        f"({comparison.tolerance.source}), {pair.n} images"
+        f"{verdict(pair)} {pair.key.id}: {percent(model)} against {percent(reference)} of {against}, "
+        f"gap {points(comparison.gap)} points, 90% interval {interval(comparison)}, "
+        f"tolerance {100 * comparison.tolerance.value:.3g} points ({comparison.tolerance.source}), {pair.n} images"
     )
     return f"{line}; {to_settle(pair)}" if comparison.verdict == "INCONCLUSIVE" else line
 
@@ -82,6 +83,61 @@ def accepted_note(pair: PairRecord) -> str:
     if tolerance.accepted_images and str(pair.image_set_facts.get("fingerprint", "")).startswith(tolerance.accepted_images):
         notes.append(f"the loss was accepted on these same images ({tolerance.accepted_on})")
     return "; ".join(notes)
+
+
+def mentions_scorer(comparison: Comparison) -> str:
+    """Which scorer a comparison is by, where it is not the usual one."""
+    return "" if comparison.scorer == "answer" else f" by {comparison.scorer}"
+
+
+def where_lost(pair: PairRecord) -> str:
+    """One sentence that says where most of the accuracy goes; empty where there are no two steps."""
+    if len(pair.steps) < 2:
+        return ""
+    first, last = pair.steps[0], pair.steps[-1]
+    way = f"{points((last.correct - first.correct) / pair.n)} points from {first.name} to {last.name}"
+    found = largest_loss(pair.steps, pair.n)
+    if found is None:
+        return f"Nothing is lost on the way: {way}."
+    place = PLACES.get((found.before.name, found.step.name), f"between {found.before.name} and {found.step.name}")
+    if found.share >= MOST:
+        return f"Most is lost {place}: {points(found.change)} of {way}."
+    return f"It is lost in several places: {way}; the largest part {place}: {points(found.change)}."
+
+
+MOST = 0.5
+# What it means that accuracy is lost between two steps.
+PLACES = {
+    ("encoder", "vision probe"): "before the projector, whose input holds less than the encoder's pooled output",
+    ("vision probe", "projector probe"): "in the projector",
+    ("encoder", "projector probe"): "up to and in the projector",
+    ("projector probe", "likelihood"): "in the language model, which no longer ranks by what the projector hands it",
+    ("vision probe", "likelihood"): "in projector and language model",
+    ("encoder", "likelihood"): "before anything is said: the language model ranks other labels first",
+    ("likelihood", "answer"): "in saying it: the language model ranks the label first and answers something else",
+    ("encoder", "answer"): "between encoder and answer, and --emt-scorer answer,likelihood would show where",
+    ("answer", "clean answer"): "in form: the class is named in a sentence that says more or less than was asked",
+}
+
+
+def knows_but_cannot_say(pair: PairRecord, row: Row) -> bool:
+    """Whether the language model ranks an image's label first and does not answer it."""
+    return row.correct_by("likelihood") is True and row.correct_by("answer") is False
+
+
+def replayed(run: RunRecord) -> str:
+    """How much of a run came from the store, and from when; empty where nothing did."""
+    replays = [pair.replay for pair in run.pairs if pair.replay]
+    count = sum(replay.replayed for replay in replays)
+    total = count + sum(replay.computed for replay in replays)
+    since = min((replay.since for replay in replays if replay.since), default=None)
+    if not count or since is None:
+        return ""
+    when = since.replace("T", " ")[:16]
+    return (
+        f"{count} of {total} images were replayed from the store, the oldest computed {when} UTC; "
+        f"--emt-store=refresh computes anew"
+    )
 
 
 def headline(run: RunRecord) -> str:
