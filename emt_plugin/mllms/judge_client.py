@@ -31,13 +31,13 @@ class JudgeAddress:
     """Where a judge is asked, from the environment.
 
     Attributes:
-        url: base URL of the endpoint, None for the client's default.
+        url: base URL of the endpoint, which may carry a password; None for the client's default.
         model: name of the judge there.
         key: secret; in no record, log or report.
         concurrency: questions under way at once.
     """
 
-    url: str | None
+    url: str | None = field(repr=False)
     model: str
     key: str = field(repr=False)
     concurrency: int = CONCURRENCY

@@ -1,0 +1,93 @@
+"""The batch size against a device of known memory: it grows to what fits, and never beyond what failed."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emt_plugin.mllms.batch_size import FIRST, MOST, SHARE, BatchSize, Memory, cpu_memory
+
+WEIGHTS = 1_000
+
+
+class Device:
+    """A device on which each image of a batch takes so many bytes, beside the weights."""
+
+    def __init__(self, total: int, for_each: int) -> None:
+        self.total, self.for_each = total, for_each
+        self.peak = WEIGHTS
+
+    def memory(self) -> Memory:
+        return Memory(WEIGHTS, self.peak, self.total - WEIGHTS)
+
+    def run(self, images: int) -> bool:
+        needed = WEIGHTS + images * self.for_each
+        if needed > self.total:
+            return False
+        self.peak = max(self.peak, needed)
+        return True
+
+
+def work(device: Device, found: BatchSize, images: int) -> list[int]:
+    """Run all images; the sizes of the batches that fitted."""
+    sizes, done = [], 0
+    while done < images:
+        size = min(found.size, images - done)
+        if device.run(size):
+            found.fitted(size)
+            sizes.append(size)
+            done += size
+        else:
+            assert found.failed(size)
+    return sizes
+
+
+def test_it_doubles_while_there_is_room() -> None:
+    device = Device(10**9, 1)
+    assert work(device, BatchSize(None, device.memory), 200) == [8, 16, 32, 64, 64, 16]
+
+
+def test_it_stops_growing_before_memory_runs_out() -> None:
+    device = Device(WEIGHTS + 100 * 30, 100)
+    found = BatchSize(None, device.memory)
+    sizes = work(device, found, 300)
+    assert max(sizes) == 16  # 32 would take more than the share of what is free
+    assert sum(sizes) == 300
+
+
+def test_it_halves_and_runs_the_same_images_again() -> None:
+    device = Device(WEIGHTS + 100 * 3, 100)
+    found = BatchSize(None, device.memory)
+    assert work(device, found, 10) == [2, 2, 2, 2, 2]
+    assert not found.failed(1)
+
+
+@given(st.integers(1, 200), st.integers(1, 500), st.integers(1, 300))
+def test_every_image_runs_once_whatever_the_device(capacity: int, for_each: int, images: int) -> None:
+    device = Device(WEIGHTS + capacity * for_each, for_each)
+    found = BatchSize(None, device.memory)
+    sizes = work(device, found, images)
+    assert sum(sizes) == images
+    assert max(sizes) <= min(capacity, MOST)
+    grown = [size for before, size in pairwise(sizes) if size > before]
+    assert all(size * for_each <= SHARE * capacity * for_each for size in grown)
+
+
+def test_a_size_that_was_given_is_the_most() -> None:
+    device = Device(10**9, 1)
+    assert set(work(device, BatchSize(5, device.memory), 25)) == {5}
+
+
+def test_without_a_reading_it_stays() -> None:
+    found = BatchSize(None)
+    found.fitted(FIRST)
+    assert found.size == FIRST
+
+
+def test_this_machines_memory_is_read() -> None:
+    memory = cpu_memory()
+    assert memory is not None
+    assert 10**6 < memory.used <= memory.peak
+    assert memory.free > 10**6
