@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 OFFLINE := HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1
 ARGS ?=
 
-.PHONY: bench test lint gate-doc zoo wheel clean
+.PHONY: bench test lint throughput kills gate-doc zoo wheel clean
 
 bench: $(INSTALLED)
 	$(OFFLINE) $(BIN)/pytest benchmarks $(ARGS)
@@ -22,6 +22,15 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# What the suite costs, and the README's table of it; about ten minutes on two cores that do nothing else.
+throughput: $(INSTALLED)
+	$(OFFLINE) $(BIN)/pytest benchmarks --emt-throughput --benchmark-json=throughput.json $(ARGS)
+	$(BIN)/emt throughput throughput.json --write README.md
+
+# A run killed twenty times in a row, without workers and with two; `make test` does it less often.
+kills: $(INSTALLED)
+	$(OFFLINE) EMT_TEST_KILLS=20 $(BIN)/pytest tests/plugin/test_kills.py $(ARGS)
 
 # docs/gate.md: how often the gate errs, computed anew.
 gate-doc: $(INSTALLED)

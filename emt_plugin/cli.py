@@ -13,6 +13,7 @@ from emt_plugin.catalog import Catalog, CatalogError, ImageSetSpec, ModelSpec
 from emt_plugin.errors import CouldNotRun
 from emt_plugin.records import RecordError
 from emt_plugin.store import DEFAULT_FOLDER, prune, shelves
+from emt_plugin.throughput import table as timings_table
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         return command(options)
-    except (CatalogError, CouldNotRun, RecordError, sizes.SizeError, OSError) as error:
+    except (CatalogError, CouldNotRun, RecordError, timings_table.TimingsError, sizes.SizeError, OSError) as error:
         print(f"emt: {error}", file=sys.stderr)
         return 1
 
@@ -42,6 +43,9 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("names", nargs="+", metavar="NAME", help="a model, encoder or image set: catalog name or hub id")
     report = add("report", _report, "draw report.html and summary.md of a run anew, from its record")
     report.add_argument("folder", type=Path, metavar="RUN_DIR", help="folder of one run, such as reports/20261124-101500-1f2e")
+    timings = add("throughput", _throughput, "show the timings of a run with --emt-throughput as a table")
+    timings.add_argument("file", type=Path, metavar="JSON", help="what --benchmark-json wrote")
+    timings.add_argument("--write", type=Path, metavar="README", help="put the table between its marks in this file")
     store = add("store", _store, "show what the store holds, or make it smaller")
     store.add_argument("action", choices=("show", "prune"), help="show, or prune: shelves not used for longest go first")
     store.add_argument("--dir", type=Path, default=Path(DEFAULT_FOLDER), metavar="DIR", help=f"the store [{DEFAULT_FOLDER}]")
@@ -102,6 +106,14 @@ def _report(options: argparse.Namespace) -> int:
 
     print(render(options.folder))
     print(write_summary(options.folder))
+    return 0
+
+
+def _throughput(options: argparse.Namespace) -> int:
+    if options.write:
+        timings_table.write(options.file, options.write)
+    else:
+        print(timings_table.table(options.file))
     return 0
 
 

@@ -83,6 +83,18 @@ def _build(config: pytest.Config) -> Settings:
     )  # fmt: skip
 
 
+def check_throughput(config: pytest.Config) -> None:
+    """Refuse to time what cannot be timed.
+
+    Raises:
+        pytest.UsageError: pytest-benchmark is not there or switched off, or workers would share the machine.
+    """
+    if getattr(config.option, "numprocesses", None):
+        raise pytest.UsageError("emt: --emt-throughput needs the machine for itself; leave -n out")
+    if not config.pluginmanager.hasplugin("benchmark"):
+        raise pytest.UsageError("emt: --emt-throughput needs pytest-benchmark: pip install 'pytest-emt[throughput]'")
+
+
 def _pairs(
     catalog: Catalog, models: tuple[ModelSpec, ...], image_sets: list[str]
 ) -> tuple[tuple[ModelSpec, ImageSetSpec], ...]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 pytest_plugins = ["emt_plugin.suite"]
 PAIR_FIXTURES = ("emt_model", "emt_image_set")
 GATE_FIXTURE = "_emt_gate"
+THROUGHPUT_FIXTURE = "emt_throughput"
 # Options with which pytest runs no test.
 ONLY_TELLS = (
     "help", "version", "collectonly", "showfixtures", "show_fixtures_per_test", "setuponly", "setupplan", "markers",
@@ -64,6 +65,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     add("--emt-store-dir", metavar="DIR", help="where computed results are kept [.emt_store]")
     add("--emt-store-size", metavar="BYTES", help="what stored vision features may take, the longest unused go first [20GB]")
+    add("--emt-throughput", action="store_true", help="time the suite instead of gating; needs pytest-benchmark, and no -n")
     add("--emt-reports", metavar="DIR", help="folder in which each run gets its own folder [reports]")
     parser.addini("emt", "gate in every run of this project, without any option", type="bool", default=False)
     parser.addini("emt_model", "models, when no --emt-model is given", type="args", default=[])
@@ -80,6 +82,11 @@ def pytest_configure(config: pytest.Config) -> None:
     if not is_active(config):
         return
     settings = settings_of(config)
+    if config.option.emt_throughput:
+        from emt_plugin.options import check_throughput
+
+        check_throughput(config)
+        return
     if hasattr(config, "workerinput") or any(getattr(config.option, name, False) for name in ONLY_TELLS):
         return
     from emt_plugin.controller import Controller
@@ -99,6 +106,17 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     from emt_plugin.workers.devices import visible_gpus
 
     return len(visible_gpus()) or None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pycollect_makeitem(collector: pytest.Collector) -> Generator[None, object, object]:
+    """Timings where they are asked for and pairs where they are not: the others make no item, so none is skipped."""
+    made = yield
+    if not isinstance(made, list):
+        return made
+    timed = bool(getattr(collector.config.option, "emt_throughput", False))
+    unwanted = PAIR_FIXTURES if timed else (THROUGHPUT_FIXTURE,)
+    return [item for item in made if not uses(item, *unwanted)]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from emt_plugin.data import ImageSet
     from emt_plugin.evaluation import Evaluator, Model
     from emt_plugin.records import PairRecord
+    from emt_plugin.throughput.workload import Workload
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,14 @@ def emt_model(_emt_gate: Gate, request: pytest.FixtureRequest) -> Model:
 def emt_image_set(_emt_gate: Gate, request: pytest.FixtureRequest) -> ImageSet:
     """A loaded image set, cut to its fixed subset."""
     return _emt_gate.evaluator.image_set(request.param)
+
+
+@pytest.fixture(scope="session")
+def emt_throughput(tmp_path_factory: pytest.TempPathFactory) -> Workload:
+    """The work that is timed, with a model of random weights that is built for it."""
+    from emt_plugin.throughput.workload import Workload
+
+    return Workload(tmp_path_factory.mktemp("throughput"))
 
 
 @pytest.fixture

@@ -67,6 +67,10 @@ class FeatureShelf:
         if self._store.mode != "off":
             self._write(images, patches, pooled)
 
+    def forget(self) -> None:
+        """Let go of what is in memory."""
+        self._recent.clear()
+
     def _write(self, images: Sequence[str], patches: torch.Tensor, pooled: torch.Tensor) -> None:
         from safetensors.torch import save
 

@@ -59,6 +59,11 @@ def can_be_packed(model: Any) -> bool:
     return text._attn_implementation in MASKABLE and kinds <= LAYERS and hasattr(model, "model")
 
 
+def nodes_of(found: Candidates) -> int:
+    """How many tokens a cache must have room for behind the prompts: those of the largest trie."""
+    return max(len(trie.tokens) for trie in tries(0, found, MOST_NODES))
+
+
 def scored_packed(model: Any, cache: Any, prompt: Prompt, found: Candidates) -> torch.Tensor:
     """Log-probability of every label, from the cache of the prefilled prompts; the cache is cut back to the prompts.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 Tokens = tuple[int, ...]
@@ -105,7 +106,8 @@ def trie(root: int, found: Candidates, labels: Sequence[int]) -> Trie:
     return Trie(tuple(tokens), tuple(parents), tuple(depths), tuple(edges))
 
 
-def tries(root: int, found: Candidates, most_nodes: int) -> list[Trie]:
+@lru_cache(maxsize=8)
+def tries(root: int, found: Candidates, most_nodes: int) -> tuple[Trie, ...]:
     """Tries of about ``most_nodes`` nodes that hold every label once; neighbours in spelling share one."""
     order = sorted(range(len(found.answers)), key=lambda label: found.answers[label])
     groups: list[list[int]] = [[]]
@@ -118,7 +120,7 @@ def tries(root: int, found: Candidates, most_nodes: int) -> list[Trie]:
             seen = set()
         groups[-1].append(label)
         seen |= nodes
-    return [trie(root, found, group) for group in groups]
+    return tuple(trie(root, found, group) for group in groups)
 
 
 def common_prefix(*sequences: Sequence[int]) -> int:

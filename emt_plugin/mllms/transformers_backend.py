@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from emt_plugin.catalog import Question
 from emt_plugin.errors import CouldNotRun
 from emt_plugin.mllms.backend import MAX_NEW_TOKENS
 from emt_plugin.mllms.batch_size import BatchSize, Memory, cpu_memory, cuda_memory
+from emt_plugin.mllms.cache import roomy_cache
 from emt_plugin.mllms.checkpoint import Checkpoint
 from emt_plugin.mllms.conversation import Conversation, adds_special_tokens, conversation, label_candidates
-from emt_plugin.mllms.label_scoring import Prompt, can_be_packed, scored_one_by_one, scored_packed
+from emt_plugin.mllms.label_scoring import Prompt, can_be_packed, nodes_of, scored_one_by_one, scored_packed
 from emt_plugin.mllms.label_trie import Candidates
 from emt_plugin.mllms.vision import VisionTower
 from emt_plugin.scoring import Observation, Want
@@ -59,7 +61,7 @@ class TransformersBackend:
         self.attention = str(self.model.config.get_text_config(decoder=True)._attn_implementation)
         self.vision = _vision(self.model, self.processor, store or Store(Path(), "off"), checkpoint.name)
         self.packs: bool | None = None if can_be_packed(self.model) else False
-        self._batches = BatchSize(batch_size, self._memory)
+        self._batches = BatchSize(batch_size, self._memory, timed=device == "cpu" and self.dtype == "float32")
         self._fingerprint: str | None = None
         self._conversations: dict[str, Conversation] = {}
         self._prompt_ids: dict[str, torch.Tensor] = {}
@@ -94,12 +96,13 @@ class TransformersBackend:
         seen: list[Observation] = []
         while len(seen) < len(images):
             batch = images[len(seen) : len(seen) + self.batch_size]
+            before = time.process_time()
             try:
                 seen += self._observed(batch, question, set(want))
             except RuntimeError as error:
                 self._smaller(len(batch), error)
             else:
-                self._batches.fitted(len(batch))
+                self._batches.fitted(len(batch), time.process_time() - before)
         return seen
 
     def _smaller(self, failed: int, error: RuntimeError) -> None:
@@ -116,21 +119,18 @@ class TransformersBackend:
     @torch.inference_mode()
     def _observed(self, images: Sequence[Image.Image], question: Question, want: set[Want]) -> list[Observation]:
         """One batch, one prefill."""
-        from transformers import DynamicCache
-
         features = self._features(images) if "features" in want else [None] * len(images)
         if not want - {"features"}:
             return [Observation(features=found) for found in features]
         prompt = self._prompt(images, question.prompt)
-        # Every layer keeps every token, so that the cache can be cut back to the prompt whatever its windows are.
-        cache = DynamicCache()
+        found = self.candidates_of(question) if "label_logprobs" in want else None
+        cache = roomy_cache(max(MAX_NEW_TOKENS if "answer" in want else 0, nodes_of(found) if found else 0))
         answers: list[tuple[str, int] | tuple[None, None]] = [(None, None)] * len(images)
         if "answer" in want:
             answers = list(self._answers(prompt, cache))
         scores: list[tuple[float, ...] | None] = [None] * len(images)
         tokens = None
-        if "label_logprobs" in want:
-            found = self._candidates_of(question)
+        if found:
             tokens = found.lengths
             scores = [tuple(row) for row in self._label_scores(prompt, cache, found).tolist()]
         return [
@@ -227,7 +227,8 @@ class TransformersBackend:
             self._conversations[prompt] = conversation(self.processor, prompt, self.checkpoint.name)
         return self._conversations[prompt]
 
-    def _candidates_of(self, question: Question) -> Candidates:
+    def candidates_of(self, question: Question) -> Candidates:
+        """The tokens of every label's answer behind the prompt."""
         if question not in self._candidates:
             asked = self._asked(question.prompt)
             ends = _end_tokens(self.model, self.processor.tokenizer)

@@ -87,6 +87,10 @@ class VisionTower:
             torch.stack([row.patches.to(device) for row in rows]), torch.stack([row.pooled.to(device) for row in rows])
         )
 
+    def forget(self) -> None:
+        """Let go of what is remembered in memory of the last images."""
+        self._shelf.forget()
+
     def _forward(self, images: list[Image.Image]) -> Features:
         parameter = next(self.tower.parameters())
         pixels = self._image_processor(images, return_tensors="pt")["pixel_values"]

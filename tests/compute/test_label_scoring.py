@@ -156,7 +156,7 @@ def test_padded_prompts_give_what_they_give_alone(folder: Path) -> None:
     asked = question(["airplane", "air", "a bird"])
     short = backend._prompt(IMAGES[:1], "Short?")
     long = backend._prompt(IMAGES[:1], asked.prompt)
-    found = backend._candidates_of(asked)
+    found = backend.candidates_of(asked)
     answers = type(found)(0, 0, found.answers)
     width = long.ids.shape[1]
     gap = width - short.ids.shape[1]

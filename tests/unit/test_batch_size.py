@@ -80,6 +80,43 @@ def test_a_size_that_was_given_is_the_most() -> None:
     assert set(work(device, BatchSize(5, device.memory), 25)) == {5}
 
 
+def timed(cost: dict[int, float], total: int = 10**9) -> list[int]:
+    """The sizes that are tried where an image takes so long in a batch of each size, and the one that is kept."""
+    device = Device(total, 1)
+    found = BatchSize(None, device.memory, timed=True)
+    sizes = []
+    for _ in range(12):
+        sizes.append(found.size)
+        assert device.run(found.size)
+        found.fitted(found.size, found.size * cost[found.size])
+    return sizes
+
+
+def test_where_larger_is_faster_it_goes_up() -> None:
+    assert timed({8: 0.5, 16: 0.4, 32: 0.3, 64: 0.2})[:6] == [8, 16, 32, 64, 64, 64]
+
+
+def test_where_larger_is_slower_it_comes_back_and_tries_smaller() -> None:
+    assert timed({1: 0.9, 2: 0.2, 4: 0.3, 8: 0.4, 16: 0.5})[:7] == [8, 16, 4, 2, 1, 2, 2]
+
+
+def test_it_stays_at_the_best() -> None:
+    assert timed({4: 0.6, 8: 0.5, 16: 0.4, 32: 0.45})[:6] == [8, 16, 32, 16, 16, 16]
+    assert timed({4: 0.39, 8: 0.4, 16: 0.45, 2: 0.5})[:6] == [8, 16, 4, 4, 4, 4]  # too little to go on
+
+
+def test_times_do_not_take_it_beyond_memory() -> None:
+    assert set(timed({1: 1.0, 2: 1.0, 4: 1.0, 8: 1.0, 16: 0.1}, total=WEIGHTS + 20)) <= {1, 2, 4, 8}
+
+
+def test_the_clock_does_not_matter_where_it_must_not() -> None:
+    device = Device(10**9, 1)
+    found = BatchSize(None, device.memory)
+    found.fitted(8, 1.0)
+    found.fitted(16, 100.0)
+    assert found.size == 32
+
+
 def test_without_a_reading_it_stays() -> None:
     found = BatchSize(None)
     found.fitted(FIRST)
