@@ -25,6 +25,8 @@ from emt_plugin.scoring.protocol import Judge
 from emt_plugin.settings import Settings
 from emt_plugin.store import Store
 
+PROBE = Reference("probe", VISION_PROBE)
+
 
 @dataclass(frozen=True)
 class ReferenceScores:
@@ -106,7 +108,7 @@ class Evaluator:
                 journal.append(start.key, rows)
         references = [
             *([encoder] if encoder else []),
-            *([Reference("probe", VISION_PROBE)] if note else []),
+            *([PROBE] if note and self.settings.scoring.probe_gates else []),
             *([others.against] if others else []),
         ]
         pair = replace(
@@ -227,11 +229,12 @@ class Evaluator:
             return rows, ""
         prober = Prober(self._store, model, image_set, scoring.probe_images)
         found = prober.classes()
-        return [
-            replace(row, probes={name: int(classes[position]) for name, classes in found.items()},
-                    references={**row.references, Reference("probe", VISION_PROBE).key: int(found[VISION_PROBE][position])})
-            for position, row in enumerate(rows)
-        ], prober.note  # fmt: skip
+        probed = []
+        for position, row in enumerate(rows):
+            probes = {name: int(classes[position]) for name, classes in found.items()}
+            gates = {PROBE.key: probes[VISION_PROBE]} if scoring.probe_gates else {}
+            probed.append(replace(row, probes=probes, references={**row.references, **gates}))
+        return probed, prober.note
 
     def _tolerance(self, key: PairKey, kind: str, given: float | None) -> Tolerance:
         if given is not None:

@@ -173,7 +173,7 @@ def _scorers(pair: PairRecord) -> tuple[tuple[str, ...], ...]:
     return tuple(
         (
             comparison.scorer,
-            f"{comparison.reference.kind} {comparison.reference.id}",
+            words.reference_name(comparison),
             *(words.percent(share) for share in words.accuracies(comparison)),
             words.points(comparison.gap),
             words.interval(comparison),
@@ -216,7 +216,7 @@ def _lost_images(pair: PairRecord, rows: Sequence[Row]) -> tuple[list[Row], str]
     comparison = pair.gating
     if comparison is None:
         return shown_first(rows, None), "Images that the model got wrong"
-    title = f"Images that {comparison.reference.id} got right and the model wrong"
+    title = f"Images that {words.reference_name(comparison)} got right and the model wrong"
     return shown_first(rows, comparison.reference.key), title
 
 

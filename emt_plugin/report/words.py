@@ -45,7 +45,7 @@ def verdict_line(pair: PairRecord) -> str:
     if comparison is None:
         return f"{verdict(pair)} {pair.key.id}: {pair.reason}"
     model, reference = accuracies(comparison)
-    against = f"{comparison.reference.kind} {comparison.reference.id}{mentions_scorer(comparison)}"
+    against = f"{reference_name(comparison)}{mentions_scorer(comparison)}"
     line = (
         f"{verdict(pair)} {pair.key.id}: {percent(model)} against {percent(reference)} of {against}, "
         f"gap {points(comparison.gap)} points, 90% interval {interval(comparison)}, "
@@ -83,6 +83,12 @@ def accepted_note(pair: PairRecord) -> str:
     if tolerance.accepted_images and str(pair.image_set_facts.get("fingerprint", "")).startswith(tolerance.accepted_images):
         notes.append(f"the loss was accepted on these same images ({tolerance.accepted_on})")
     return "; ".join(notes)
+
+
+def reference_name(comparison: Comparison) -> str:
+    """What a model was compared with, and that a probe has been taught."""
+    reference = comparison.reference
+    return f"supervised {reference.id}" if reference.kind == "probe" else f"{reference.kind} {reference.id}"
 
 
 def mentions_scorer(comparison: Comparison) -> str:

@@ -43,9 +43,8 @@ def test_three_scorers_and_the_steps_between(run: Start, workers: tuple[str, ...
     assert len(rows) == pair["n"] == 200
 
     encoder = [row["references"]["encoder:clip-mini"] == row["label"] for row in rows]
+    assert {comparison["reference"]["kind"] for comparison in pair["comparisons"]} == {"encoder"}
     for comparison in pair["comparisons"]:
-        if comparison["reference"]["kind"] != "encoder":
-            continue
         right = [row["scores"][comparison["scorer"]]["prediction"] == row["label"] for row in rows]
         assert comparison["gap"] == pytest.approx((sum(right) - sum(encoder)) / 200)
         assert comparison["n10"] == sum(a and not b for a, b in zip(right, encoder, strict=True))
@@ -225,7 +224,8 @@ def test_a_probe_as_reference_where_there_is_no_encoder(run: Start, suite: Path)
     pair = done.pair("mine/mnist-mini")
     comparison = pair["comparisons"][pair["gate"]]
     assert comparison["reference"] == {"kind": "probe", "id": "vision probe"}
-    assert "of probe vision probe, gap" in done.output
+    assert "of supervised vision probe, gap" in done.output
+    assert "supervised vision probe" in (done.place / "report.html").read_text()
     rows = rows_of(done, "mine/mnist-mini")
     right = sum(row["probes"]["vision probe"] == row["label"] for row in rows)
     assert comparison["n11"] + comparison["n01"] == right
