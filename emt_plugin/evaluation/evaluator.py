@@ -11,11 +11,12 @@ from emt_plugin.catalog import ImageSetSpec, ModelSpec, display
 from emt_plugin.data import ImageSet, load_image_set
 from emt_plugin.evaluation.models import Model, ModelLoader
 from emt_plugin.evaluation.observing import Seen
-from emt_plugin.evaluation.outcomes import comparisons, pair_steps, score_summary
+from emt_plugin.evaluation.outcomes import comparisons, score_summary, way
 from emt_plugin.evaluation.probing import Prober
 from emt_plugin.evaluation.progress import Progress, no_progress
 from emt_plugin.evaluation.scorers import PairScorers
 from emt_plugin.evaluation.thumbs import write_thumbs
+from emt_plugin.forgetting import largest_loss, steps
 from emt_plugin.forgetting.steps import VISION_PROBE
 from emt_plugin.gate import Reference, Tolerance
 from emt_plugin.records import EncoderFacts, Journal, PairKey, PairRecord, Row, RunPlace, Timing
@@ -111,6 +112,7 @@ class Evaluator:
             *([PROBE] if note and self.settings.scoring.probe_gates else []),
             *([others.against] if others else []),
         ]
+        outcomes = way(rows, encoder, note)
         pair = replace(
             start,
             status="measured",
@@ -118,7 +120,8 @@ class Evaluator:
             scores=tuple(score_summary(scorer, rows) for scorer in scorers.all),
             comparisons=comparisons(scorers.names, references, rows, lambda kind: self._tolerance(start.key, kind, tolerance)),
             encoder=_encoder_facts(model, encoder, rows),
-            steps=pair_steps(rows, encoder, note),
+            steps=steps(outcomes),
+            largest_loss=largest_loss(outcomes),
             replay=scorers.observer.counter.as_record(),
             model_facts={**start.model_facts, **_facts_of_this_run(model)},
             timing=Timing(

@@ -12,8 +12,6 @@ from emt_plugin.forgetting.steps import (
     PROJECTOR_PROBE,
     VISION_PROBE,
     Outcome,
-    Step,
-    steps,
 )
 from emt_plugin.gate import Comparison, Reference, Tolerance, compare
 from emt_plugin.records import Row, ScoreSummary, kind_rates
@@ -66,8 +64,8 @@ def comparisons(
     )
 
 
-def pair_steps(rows: Sequence[Row], encoder: Reference | None, probe_note: str) -> tuple[Step, ...]:
-    """Where accuracy is lost, as far as it was measured."""
+def way(rows: Sequence[Row], encoder: Reference | None, probe_note: str) -> list[Outcome]:
+    """Who was right at each step from the encoder to the answer, as far as it was measured."""
     outcomes = []
     if encoder:
         outcomes.append(Outcome(ENCODER, [row.references[encoder.key] == row.label for row in rows]))
@@ -80,7 +78,7 @@ def pair_steps(rows: Sequence[Row], encoder: Reference | None, probe_note: str) 
         outcomes.append(Outcome(ANSWER, [bool(row.correct_by("answer")) for row in rows]))
         clean = [bool(row.correct_by("answer") and row.scores["answer"]["well_formed"]) for row in rows]
         outcomes.append(Outcome(CLEAN_ANSWER, clean))
-    return steps(outcomes)
+    return outcomes
 
 
 def _reference_correct(row: Row, reference: Reference, scorer: str) -> bool:

@@ -76,35 +76,44 @@ def steps(outcomes: Sequence[Outcome]) -> tuple[Step, ...]:
     return tuple(found)
 
 
-class Loss(NamedTuple):
+@dataclass(frozen=True)
+class Loss:
     """Where the largest part of the accuracy goes.
 
     Attributes:
         before: the step before it.
         step: the step behind it.
         change: accuracy lost between the two, a negative fraction.
+        low: lower end of the change's two-sided 90 % interval (Tango 1998).
+        high: its upper end.
         share: of the whole way's loss, a fraction; more than 1 where a later step gains.
     """
 
-    before: Step
-    step: Step
+    before: str
+    step: str
     change: float
+    low: float
+    high: float
     share: float
 
 
-def largest_loss(found: Sequence[Step], n: int) -> Loss | None:
-    """The largest loss between two steps over ``n`` images; None where nothing is lost on the whole way.
+def largest_loss(outcomes: Sequence[Outcome]) -> Loss | None:
+    """The largest loss between two steps; None where nothing is lost on the whole way.
 
     A probe that reads less than a later step does is too weak a reader to say where anything was lost, and is passed
     over: what a later step can still use was there.
     """
+    known = sorted(outcomes, key=lambda outcome: ORDER.index(outcome.name))
+    right = [sum(outcome.correct) for outcome in known]
     firm = [
-        step
-        for position, step in enumerate(found)
-        if step.name not in SUPERVISED or all(later.correct < step.correct for later in found[position + 1 :])
+        position
+        for position, outcome in enumerate(known)
+        if outcome.name not in SUPERVISED or all(later < right[position] for later in right[position + 1 :])
     ]
-    whole = firm[-1].correct - firm[0].correct
-    if len(firm) < 2 or whole >= 0:
+    whole = right[firm[-1]] - right[firm[0]] if firm else 0
+    if whole >= 0:
         return None
-    before, step = min(pairwise(firm), key=lambda pair: pair[1].correct - pair[0].correct)
-    return Loss(before, step, (step.correct - before.correct) / n, (step.correct - before.correct) / whole)
+    before, step = min(pairwise(firm), key=lambda pair: right[pair[1]] - right[pair[0]])
+    counts = PairedCounts.of(list(known[step].correct), list(known[before].correct))
+    low, high = tango_interval(counts, LEVEL)
+    return Loss(known[before].name, known[step].name, counts.gap, low, high, (right[step] - right[before]) / whole)

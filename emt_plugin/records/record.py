@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from emt_plugin.forgetting import Step
+from emt_plugin.forgetting import Loss, Step
 from emt_plugin.gate import Comparison, Reference, Tolerance, wilson_interval
 from emt_plugin.gate.comparison import LEVEL
 from emt_plugin.records.files import write_atomically
@@ -141,7 +141,8 @@ class PairRecord:
         comparisons: one for each reference.
         gate: index of the comparison that gates; None where there is no verdict.
         encoder: facts about the encoder; None if unknown.
-        steps: where accuracy is lost, from the encoder to the answer; what was not measured is left out.
+        steps: accuracy from the encoder to the answer, step by step; what was not measured is left out.
+        largest_loss: between which of them most is lost; None where nothing is.
         model_facts: source, revision, content hash, dtype, device of the model.
         image_set_facts: source, split, and the content hash of the evaluated images.
         replay: how much came from the store; None without a measurement.
@@ -160,6 +161,7 @@ class PairRecord:
     gate: int | None = None
     encoder: EncoderFacts | None = None
     steps: tuple[Step, ...] = ()
+    largest_loss: Loss | None = None
     model_facts: Mapping[str, Any] = field(default_factory=dict)
     image_set_facts: Mapping[str, Any] = field(default_factory=dict)
     replay: Replay | None = None
@@ -275,6 +277,7 @@ def pair_from_dict(content: Mapping[str, Any]) -> PairRecord:
             "comparisons": tuple(_comparison(comparison) for comparison in rest["comparisons"]),
             "encoder": EncoderFacts(**rest["encoder"]) if rest["encoder"] else None,
             "steps": tuple(Step(**step) for step in rest.get("steps", ())),
+            "largest_loss": Loss(**rest["largest_loss"]) if rest.get("largest_loss") else None,
             "replay": Replay(**rest["replay"]) if rest.get("replay") else None,
             "timing": Timing(**rest["timing"]) if rest["timing"] else None,
         }

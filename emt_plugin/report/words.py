@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from emt_plugin.forgetting import largest_loss
 from emt_plugin.gate import Comparison
 from emt_plugin.records import PairRecord, Row, RunRecord
 
@@ -102,13 +101,15 @@ def where_lost(pair: PairRecord) -> str:
         return ""
     first, last = pair.steps[0], pair.steps[-1]
     way = f"{points((last.correct - first.correct) / pair.n)} points from {first.name} to {last.name}"
-    found = largest_loss(pair.steps, pair.n)
+    found = pair.largest_loss
     if found is None:
         return f"Nothing is lost on the way: {way}."
-    place = PLACES.get((found.before.name, found.step.name), f"between {found.before.name} and {found.step.name}")
+    place = PLACES.get((found.before, found.step), f"between {found.before} and {found.step}")
+    part = f"{points(found.change)} [{points(found.low)}, {points(found.high)}]"
+    chance = " That may be chance." if found.high >= 0 else ""
     if found.share >= MOST:
-        return f"Most is lost {place}: {points(found.change)} of {way}."
-    return f"It is lost in several places: {way}; the largest part {place}: {points(found.change)}."
+        return f"Most is lost {place}: {part} of {way}.{chance}"
+    return f"It is lost in several places: {way}; the largest part {place}: {part}.{chance}"
 
 
 MOST = 0.5

@@ -17,12 +17,13 @@ def right(count: int, n: int = 100) -> list[bool]:
     return [True] * count + [False] * (n - count)
 
 
-def chain(*counts: tuple[str, int]) -> tuple:
-    return steps([Outcome(name, right(count)) for name, count in counts])
+def way(*counts: tuple[str, int]) -> list[Outcome]:
+    return [Outcome(name, right(count)) for name, count in counts]
 
 
 def sentence(*counts: tuple[str, int]) -> str:
-    return where_lost(replace(make_pair(), steps=chain(*counts), n=100))
+    outcomes = way(*counts)
+    return where_lost(replace(make_pair(), steps=steps(outcomes), largest_loss=largest_loss(outcomes), n=100))
 
 
 def test_changes_are_paired_and_have_tangos_interval() -> None:
@@ -37,7 +38,7 @@ def test_changes_are_paired_and_have_tangos_interval() -> None:
 
 
 def test_they_come_in_the_order_of_the_way() -> None:
-    assert [step.name for step in chain(*((name, 50) for name in reversed(ORDER)))] == list(ORDER)
+    assert [step.name for step in steps(way(*((name, 50) for name in reversed(ORDER))))] == list(ORDER)
 
 
 @pytest.mark.parametrize(
@@ -57,28 +58,38 @@ def test_they_come_in_the_order_of_the_way() -> None:
     ],
 )  # fmt: skip
 def test_where_most_is_lost(counts: list[tuple[str, int]], between: tuple[str, str], share: float) -> None:
-    found = largest_loss(chain(*counts), 100)
+    found = largest_loss(way(*counts))
     assert found is not None
-    assert (found.before.name, found.step.name) == between
+    assert (found.before, found.step) == between
     assert found.share == pytest.approx(share)
+    lost = dict(counts)[between[0]] - dict(counts)[between[1]]
+    assert found.change == pytest.approx(-lost / 100)
+    assert (found.low, found.high) == pytest.approx(tango_interval(PairedCounts(60, 0, lost, 40 - lost), 0.9))
 
 
 @pytest.mark.parametrize("counts", [[("encoder", 80), ("answer", 90)], [("encoder", 80), ("answer", 80)], [("answer", 80)]])
 def test_nothing_is_lost(counts: list[tuple[str, int]]) -> None:
-    assert largest_loss(chain(*counts), 100) is None
+    assert largest_loss(way(*counts)) is None
 
 
 def test_the_sentence() -> None:
     assert sentence(("encoder", 90), ("likelihood", 88), ("answer", 50)) == (
         "Most is lost in saying it: the language model ranks the label first and answers something else: "
-        "−38.0 of −40.0 points from encoder to answer."
+        "−38.0 [−46.2, −30.4] of −40.0 points from encoder to answer."
     )
     assert sentence(("encoder", 90), ("vision probe", 80), ("projector probe", 71), ("likelihood", 62)) == (
         "It is lost in several places: −28.0 points from encoder to likelihood; the largest part before the projector, "
-        "whose input holds less than the encoder's pooled output: −10.0."
+        "whose input holds less than the encoder's pooled output: −10.0 [−16.0, −6.1]."
     )
     assert sentence(("encoder", 80), ("answer", 85)) == "Nothing is lost on the way: +5.0 points from encoder to answer."
     assert sentence(("encoder", 80)) == ""
+
+
+def test_what_may_be_chance_is_said_to_be() -> None:
+    encoder, answer = [True] * 50 + [False] * 50, [False] * 6 + [True] * 44 + [True] * 4 + [False] * 46
+    outcomes = [Outcome("encoder", encoder), Outcome("answer", answer)]
+    pair = replace(make_pair(), steps=steps(outcomes), largest_loss=largest_loss(outcomes), n=100)
+    assert where_lost(pair).endswith("of −2.0 points from encoder to answer. That may be chance.")
 
 
 @pytest.mark.parametrize(("count", "n"), [(0, 10), (10, 10), (1, 10), (37, 314), (500, 1000), (1, 1), (0, 1)])
