@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import torch
 
 from emt_plugin.records.files import write_atomically
-from emt_plugin.store import Store
+from emt_plugin.sizes import words
+from emt_plugin.store import Store, prune, shelves
 
 # Images of the last batches stay in memory: the encoder asks for what the model has just seen.
 RECENT = 64
@@ -45,6 +46,9 @@ class FeatureShelf:
         self._facts = {"kind": "features", "key": dict(key), "about": dict(about or {})}
         self._recent: OrderedDict[str, Features] = OrderedDict()
         self._on_disk: dict[str, tuple[Path, int]] = {}
+        # Bytes that all features in the store take, as far as this process knows.
+        self._taken: int | None = None
+        self._full = False
         if store.mode == "use" and self._path.is_dir():
             for file in sorted(self._path.glob("*.safetensors")):
                 self._index(file)
@@ -64,12 +68,25 @@ class FeatureShelf:
             self._recent.move_to_end(image)
         while len(self._recent) > max(RECENT, len(images)):
             self._recent.popitem(last=False)
-        if self._store.mode != "off":
+        if self._store.writes and self._has_room():
             self._write(images, patches, pooled)
 
     def forget(self) -> None:
         """Let go of what is in memory."""
         self._recent.clear()
+
+    def _has_room(self) -> bool:
+        """Whether features may still be kept; where they take too much, shelves not used for longest make room first."""
+        most = self._store.most_bytes
+        if most is None or self._full:
+            return not self._full
+        if self._taken is None or self._taken > most:
+            prune(self._store.folder, most_bytes=most, kinds={"features"}, spared=self._path)
+            self._taken = sum(shelf.size for shelf in shelves(self._store.folder) if shelf.kind == "features")
+        self._full = self._taken > most
+        if self._full:
+            self._store.say(f"vision features fill the {words(most)} that they may take: keep more with --emt-store-size")
+        return not self._full
 
     def _write(self, images: Sequence[str], patches: torch.Tensor, pooled: torch.Tensor) -> None:
         from safetensors.torch import save
@@ -82,6 +99,7 @@ class FeatureShelf:
         except OSError as error:
             self._store.give_up(error)
             return
+        self._taken = (self._taken or 0) + len(content)
         self._on_disk.update({image: (file, row) for row, image in enumerate(images)})
 
     def _index(self, file: Path) -> None:

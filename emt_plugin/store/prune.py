@@ -1,4 +1,4 @@
-"""What the store holds, and how it is made smaller. A shelf goes as a whole, those not used for longest first."""
+"""What the store holds, and how it is made smaller: what was not used for longest goes first."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from emt_plugin.store.store import KEY_FILE, LAYOUT, read_rows
+from emt_plugin.store.store import KEY_FILE, LAYOUT
 
 TRASH = ".gone-"
+DAMAGED = "damaged"
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,6 @@ class ShelfInfo:
     size: int
     last_used: float
 
-    def rows(self) -> int:
-        """How many rows it has; arrays are not counted."""
-        return len(read_rows(self.path))
-
 
 class Pruned(NamedTuple):
     """What went."""
@@ -53,15 +50,20 @@ def shelves(folder: Path) -> list[ShelfInfo]:
 
 
 def prune(
-    folder: Path, older_than: float | None = None, most_bytes: int | None = None, kinds: Collection[str] | None = None
+    folder: Path,
+    older_than: float | None = None,
+    most_bytes: int | None = None,
+    kinds: Collection[str] | None = None,
+    spared: Path | None = None,
 ) -> Pruned:
-    """Remove shelves.
+    """Remove shelves, each as a whole.
 
     Args:
         folder: the store's.
         older_than: remove what was not used for so many seconds.
         most_bytes: then remove the longest unused until no more than this is left.
         kinds: of these kinds only.
+        spared: a shelf that stays, whatever it takes.
     """
     for leftover in (folder / LAYOUT).glob(f"*/{TRASH}*"):
         shutil.rmtree(leftover, ignore_errors=True)
@@ -71,21 +73,27 @@ def prune(
     for shelf in found:
         is_old = older_than is not None and time.time() - shelf.last_used > older_than
         is_over = most_bytes is not None and total - size > most_bytes
-        if is_old or is_over:
+        if shelf.path != spared and (is_old or is_over):
             _remove(shelf.path)
             count, size = count + 1, size + shelf.size
     return Pruned(count, size)
 
 
 def _found(folder: Path) -> Iterator[ShelfInfo]:
-    for key_file in (folder / LAYOUT).glob(f"*/*/{KEY_FILE}"):
-        if key_file.parent.name.startswith(TRASH):
-            continue
+    for path in (folder / LAYOUT).glob("*/*"):
         # Another process may be pruning too.
-        with suppress(OSError, ValueError, KeyError):
-            facts = json.loads(key_file.read_text(encoding="utf-8"))
-            size = sum(file.stat().st_size for file in key_file.parent.iterdir())
-            yield ShelfInfo(key_file.parent, facts["kind"], facts["about"], size, key_file.stat().st_mtime)
+        with suppress(OSError):
+            if path.is_dir() and not path.name.startswith(TRASH):
+                yield _info(path)
+
+
+def _info(path: Path) -> ShelfInfo:
+    size = sum(file.stat().st_size for file in path.iterdir())
+    try:
+        facts = json.loads((path / KEY_FILE).read_text(encoding="utf-8"))
+        return ShelfInfo(path, facts["kind"], facts["about"], size, (path / KEY_FILE).stat().st_mtime)
+    except (OSError, ValueError, KeyError, TypeError):
+        return ShelfInfo(path, DAMAGED, {}, size, path.stat().st_mtime)
 
 
 def _remove(path: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -42,13 +42,22 @@ class Store:
     Args:
         folder: where they are; made on first use.
         mode: ``use`` reads and writes; ``refresh`` computes everything anew and writes; ``off`` touches no file.
-        say: told once when nothing can be written, after which the run goes on without.
+        say: told once when nothing more can be kept, after which the run goes on without.
+        most_bytes: what vision features may take; None for any amount.
     """
 
-    def __init__(self, folder: Path, mode: StoreMode = "use", say: Callable[[str], None] = lambda text: None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        mode: StoreMode = "use",
+        say: Callable[[str], None] = lambda text: None,
+        most_bytes: int | None = None,
+    ) -> None:
         self.folder = folder
         self.mode = mode
-        self._say = say
+        self.most_bytes = most_bytes
+        self.writes = mode != "off"
+        self.say = say
         self._shelves: dict[Path, Shelf] = {}
 
     def shelf(self, kind: str, key: Mapping[str, Any], about: Mapping[str, Any] | None = None) -> Shelf:
@@ -86,10 +95,10 @@ class Store:
             os.utime(path / KEY_FILE)
 
     def give_up(self, error: OSError) -> None:
-        """Write nothing more: a row behind a torn line would be lost too."""
-        if self.mode != "off":
-            self._say(f"the store at {self.folder} cannot be written ({error.strerror or error}): this run keeps nothing more")
-            self.mode = "off"
+        """Write nothing more: a row behind a torn line would be lost too. What is there is still read."""
+        if self.writes:
+            self.say(f"the store at {self.folder} cannot be written ({error.strerror or error}): this run keeps nothing more")
+            self.writes = False
 
     def _mark_folder(self) -> None:
         """Keep the folder out of version control and of backups, as pytest does with its cache."""
@@ -130,30 +139,45 @@ class Shelf:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         line = json.dumps({"at": now, "rows": rows}, allow_nan=False, separators=(",", ":"))
         self._rows.update({name: Stored(value, now) for name, value in rows.items()})
-        if self._store.mode == "off":
+        if not self._store.writes:
             return
         try:
-            if self._file is None:
-                self._store.open_shelf(self.path, self._facts)
-                self._file = self.path / f"{secrets.token_hex(8)}.jsonl"
-            with self._file.open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
+            self._append(line)
         except OSError as error:
             self._store.give_up(error)
+
+    def _append(self, line: str) -> None:
+        if self._file is None or not self._file.exists():
+            # Another process may have pruned the shelf meanwhile.
+            self._store.open_shelf(self.path, self._facts)
+            self._file = self.path / f"{secrets.token_hex(8)}.jsonl"
+        with self._file.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
 
 
 def read_rows(path: Path) -> dict[str, Stored]:
     """All rows of a shelf's folder; of rows with the same name the newest."""
     rows: dict[str, Stored] = {}
     for file in sorted(path.glob("*.jsonl")):
-        for line in file.read_bytes().split(b"\n"):
-            try:
-                entry = json.loads(line)
-                at, found = entry["at"], entry["rows"]
-            except (ValueError, KeyError, TypeError):
-                continue
-            rows.update({name: Stored(value, at) for name, value in found.items() if name not in rows or rows[name].at <= at})
+        for at, found in _lines(file):
+            newer = {name: value for name, value in found.items() if name not in rows or rows[name].at <= at}
+            rows.update({name: Stored(value, at) for name, value in newer.items()})
     return rows
+
+
+def _lines(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The whole lines of a file: when, and the rows. A file that is gone has none, and a damaged line is passed over."""
+    try:
+        content = file.read_bytes()
+    except OSError:
+        return
+    for line in content.split(b"\n"):
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict) and isinstance(entry.get("at"), str) and isinstance(entry.get("rows"), dict):
+            yield entry["at"], entry["rows"]
 
 
 def key_hash(key: Mapping[str, Any]) -> str:

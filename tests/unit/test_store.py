@@ -131,6 +131,46 @@ def test_a_store_that_cannot_be_written_is_said_once_and_the_run_goes_on(tmp_pat
     assert "cannot be written" in said[0]
 
 
+def test_what_cannot_be_written_can_still_be_read(tmp_path: Path) -> None:
+    shelf(tmp_path).put({"image": "old"})
+    store = Store(tmp_path, "use")
+    store.give_up(OSError(28, "No space left on device"))
+    found = store.shelf("answer", KEY)
+    assert found.get("image").value == "old"
+    found.put({"other": "new"})
+    assert found.get("other").value == "new"
+    assert shelf(tmp_path).get("other") is None
+
+
+def test_a_shelf_that_is_pruned_while_it_is_written_goes_on(tmp_path: Path) -> None:
+    said: list[str] = []
+    found = Store(tmp_path, "use", said.append).shelf("answer", KEY)
+    found.put({"first": 1})
+    assert prune(tmp_path, most_bytes=0).shelves == 1
+    found.put({"second": 2})
+    assert said == []
+    assert shelf(tmp_path).get("second").value == 2
+
+
+@pytest.mark.parametrize(
+    "line", ['{"rows": [1], "at": "2026"}', '{"at": 5, "rows": {}}', "[]", "null", "{", '"text"', "\x00\xff"]
+)
+def test_damaged_lines_are_passed_over(tmp_path: Path, line: str) -> None:
+    found = shelf(tmp_path)
+    found.put({"image": 1})
+    (found.path / "damaged.jsonl").write_text(line + "\n")
+    assert shelf(tmp_path).get("image").value == 1
+
+
+def test_a_shelf_without_its_key_is_listed_and_goes(tmp_path: Path) -> None:
+    found = shelf(tmp_path)
+    found.put({"image": 1})
+    (found.path / "key.json").write_text("{")
+    assert [info.kind for info in shelves(tmp_path)] == ["damaged"]
+    assert main(["store", "prune", "--dir", str(tmp_path), "--all"]) == 0
+    assert not found.path.exists()
+
+
 def test_the_folder_stays_out_of_version_control(tmp_path: Path) -> None:
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
     shelf(tmp_path / ".emt_store").put({"image": 1})
