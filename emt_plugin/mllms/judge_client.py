@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from hashlib import sha256
 from importlib.util import find_spec
@@ -24,6 +24,9 @@ CONCURRENCY = 8
 NO_KEY = "none"
 # Newer endpoints call it otherwise.
 RENAMED = {"max_tokens": "max_completion_tokens"}
+DEFAULT_URL = "https://api.openai.com/v1"
+# The row beside the rulings that says with which settings they were made.
+IN_FORCE = "settings"
 
 
 @dataclass(frozen=True)
@@ -63,13 +66,29 @@ class JudgeAddress:
         number = environment.get("EMT_JUDGE_CONCURRENCY", str(CONCURRENCY))
         if not number.isdigit() or int(number) < 1:
             raise ValueError(f"EMT_JUDGE_CONCURRENCY is '{number}'; set it to a whole number of at least 1")
-        return cls(url, environment.get("EMT_JUDGE_MODEL") or MODEL, key or NO_KEY, int(number))
+        return cls(checked_url(url) if url else None, environment.get("EMT_JUDGE_MODEL") or MODEL, key or NO_KEY, int(number))
 
     @property
-    def host(self) -> str:
+    def place(self) -> str:
         """The endpoint without anything secret that a URL may carry."""
-        parts = urlsplit(self.url or "https://api.openai.com/v1")
-        return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
+        parts = urlsplit(self.url or DEFAULT_URL)
+        return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path.rstrip('/')}"
+
+
+def checked_url(url: str) -> str:
+    """A base URL that can be asked.
+
+    Raises:
+        ValueError: it cannot; the message says what one looks like.
+    """
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError("EMT_JUDGE_BASE_URL is no address of an endpoint; write one such as http://localhost:8000/v1")
+    return url
 
 
 class JudgeClient:
@@ -88,8 +107,11 @@ class JudgeClient:
         self._settings: dict[str, Any] = dict(SETTINGS)
         self._not_taken: dict[str, str] = {}
         self._lock = Lock()
-        key = {"host": address.host, "model": address.model, "prompt": PROMPT, "settings": dict(SETTINGS)}
+        key = {"endpoint": address.place, "model": address.model, "prompt": PROMPT, "settings": dict(SETTINGS)}
         self._shelf = store.shelf("rulings", key, {"model": address.model})
+        known = self._shelf.get(IN_FORCE)
+        if known:
+            self._settings, self._not_taken = (dict(part) for part in known.value)
 
     def ask(self, questions: Sequence[tuple[str, str]]) -> list[Ruling]:
         """See ``Judge``.
@@ -98,20 +120,33 @@ class JudgeClient:
             CouldNotRun: the endpoint cannot be reached, or refuses.
         """
         new = [asked for asked in dict.fromkeys(questions) if self._shelf.get(_row(asked)) is None]
+        said: dict[tuple[str, str], str] = {}
         with ThreadPoolExecutor(self._address.concurrency) as pool:
-            under_way = [(asked, pool.submit(self._text, question_to_judge(*asked))) for asked in new]
+            under_way = {pool.submit(self._text, question_to_judge(*asked)): asked for asked in new}
             try:
-                for asked, answer in under_way:
-                    self._shelf.put({_row(asked): answer.result()})
+                for done in as_completed(under_way):
+                    asked = under_way[done]
+                    said[asked] = done.result()
+                    # No ruling at all may be another one the next time.
+                    if said[asked]:
+                        self._shelf.put({_row(asked): said[asked]})
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
-        rulings = {asked: self._shelf.get(_row(asked)) for asked in questions}
-        return [read_ruling(str(stored.value)) for asked in questions if (stored := rulings[asked]) is not None]
+        return [read_ruling(said[asked] if asked in said else self._kept(asked)) for asked in questions]
+
+    def _kept(self, asked: tuple[str, str]) -> str:
+        stored = self._shelf.get(_row(asked))
+        assert stored is not None
+        return str(stored.value)
 
     def facts(self) -> dict[str, Any]:
         """See ``Judge``."""
-        facts: dict[str, Any] = {"endpoint": self._address.host, "model": self._address.model, "settings": dict(self._settings)}
+        facts: dict[str, Any] = {
+            "endpoint": self._address.place,
+            "model": self._address.model,
+            "settings": dict(self._settings),
+        }
         return facts | ({"settings not taken": dict(self._not_taken)} if self._not_taken else {})
 
     def _text(self, question: str) -> str:
@@ -136,8 +171,13 @@ class JudgeClient:
                 raise self._could_not(f"cannot be reached after {TRIES + 1} tries ({type(error).__name__})") from None
             except openai.APIStatusError as error:
                 raise self._could_not(f"answers {error.status_code} after {TRIES + 1} tries") from None
+            except (openai.OpenAIError, ValueError) as error:
+                raise self._could_not(f"gives no chat completion ({type(error).__name__})") from None
             else:
-                return (answer.choices[0].message.content or "") if answer.choices else ""
+                choices = getattr(answer, "choices", None)
+                if not choices or getattr(choices[0], "message", None) is None:
+                    raise self._could_not("gives no chat completion: set EMT_JUDGE_BASE_URL to its address that ends in /v1")
+                return choices[0].message.content or ""
 
     def _leave_out(self, said: str, tried: Mapping[str, Any]) -> bool:
         """Take the setting that a refusal names out of all further questions; whether it named one."""
@@ -150,6 +190,7 @@ class JudgeClient:
                 self._not_taken[named] = one_line(said)[:200]
                 if named in RENAMED:
                     self._settings[RENAMED[named]] = value
+                self._shelf.put({IN_FORCE: [self._settings, self._not_taken]})
             return True
 
     def _clean(self, error: Exception) -> str:
@@ -158,7 +199,7 @@ class JudgeClient:
         return text if self._address.key == NO_KEY else text.replace(self._address.key, "***")
 
     def _could_not(self, why: str) -> CouldNotRun:
-        return CouldNotRun(f"the judge at {self._address.host} {why}")
+        return CouldNotRun(f"the judge at {self._address.place} {why}")
 
 
 def _row(asked: tuple[str, str]) -> str:

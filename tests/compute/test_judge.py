@@ -143,7 +143,7 @@ def test_settings_that_are_not_taken_are_left_out_and_recorded(tmp_path: Path) -
         return completion("yes")
 
     with answered(strict) as (url, seen):
-        asked = client(url, tmp_path, concurrency=1)
+        asked = client(url, tmp_path, "use", concurrency=1)
         rulings = asked.ask([ASKED, ("cat", "a cat")])
     assert [ruling.says for ruling in rulings] == ["yes", "yes"]
     assert set(asked.facts()["settings not taken"]) == {"max_tokens", "temperature"}
@@ -151,6 +151,8 @@ def test_settings_that_are_not_taken_are_left_out_and_recorded(tmp_path: Path) -
     assert asked.facts()["settings"]["max_completion_tokens"] == 64
     # Each was tried once; the second question was asked without them.
     assert len(seen) == 4
+    # A run from the store says the same of the judge.
+    assert client(url, tmp_path, "use").facts() == asked.facts()
 
 
 def test_the_pool_is_bounded(tmp_path: Path) -> None:
@@ -186,10 +188,29 @@ def test_rulings_before_a_failure_are_kept(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("content", [None, ""])
-def test_no_text_is_unparseable(tmp_path: Path, content: str | None) -> None:
-    with answered(lambda *_: completion(content)) as (url, _):
-        (ruling,) = client(url, tmp_path).ask([ASKED])
-    assert ruling.says == "unparseable"
+def test_no_text_is_unparseable_and_asked_again_the_next_time(tmp_path: Path, content: str | None) -> None:
+    with answered(lambda _, position: completion(content if position == 0 else "yes")) as (url, seen):
+        (ruling,) = client(url, tmp_path, "use").ask([ASKED])
+        assert ruling.says == "unparseable"
+        (ruling,) = client(url, tmp_path, "use").ask([ASKED])
+        assert ruling.says == "yes"
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize(
+    "body", [{"error": {"message": "overloaded"}}, {"id": "x", "choices": []}, "<html>hello</html>", ["no"]]
+)
+def test_what_is_no_completion_is_no_ruling(tmp_path: Path, body: Any) -> None:
+    with answered(lambda *_: (200, body)) as (url, _), pytest.raises(CouldNotRun, match="gives no chat completion"):
+        client(url, tmp_path, "use").ask([ASKED])
+    assert not list((tmp_path / "store").rglob("*.jsonl"))
+
+
+def test_rulings_of_one_endpoint_are_not_anothers(tmp_path: Path) -> None:
+    with answered(lambda *_: completion("yes")) as (url, seen):
+        client(url, tmp_path, "use").ask([ASKED])
+        client(url.replace("/v1", "/other/v1"), tmp_path, "use").ask([ASKED])
+    assert len(seen) == 2
 
 
 def test_the_scorer_keeps_unparseable_apart_and_asks_once_for_equal_answers(tmp_path: Path) -> None:
@@ -214,6 +235,8 @@ def test_the_scorer_keeps_unparseable_apart_and_asks_once_for_equal_answers(tmp_
     [
         ({}, "set EMT_JUDGE_BASE_URL and EMT_JUDGE_MODEL"),
         ({"EMT_JUDGE_BASE_URL": "http://x", "EMT_JUDGE_CONCURRENCY": "many"}, "EMT_JUDGE_CONCURRENCY is 'many'"),
+        ({"EMT_JUDGE_BASE_URL": "localhost:8000"}, "is no address of an endpoint"),
+        ({"EMT_JUDGE_BASE_URL": "http://host:99x/v1"}, "is no address of an endpoint"),
     ],
 )
 def test_what_the_environment_lacks(environment: dict[str, str], says: str) -> None:
@@ -223,7 +246,7 @@ def test_what_the_environment_lacks(environment: dict[str, str], says: str) -> N
 
 def test_the_environment() -> None:
     address = JudgeAddress.of_environment({"EMT_JUDGE_BASE_URL": "https://user:pass@host:81/v1", "EMT_JUDGE_API_KEY": KEY})
-    assert (address.model, address.key, address.host) == ("gpt-3.5-turbo", KEY, "host:81")
+    assert (address.model, address.key, address.place) == ("gpt-3.5-turbo", KEY, "https://host:81/v1")
     assert KEY not in repr(address)
     assert "pass" not in repr(address)
-    assert JudgeAddress.of_environment({"OPENAI_API_KEY": KEY}).host == "api.openai.com"
+    assert JudgeAddress.of_environment({"OPENAI_API_KEY": KEY}).place == "https://api.openai.com/v1"
