@@ -14,6 +14,7 @@ from transformers import (
     CLIPModel,
     CLIPProcessor,
     CLIPVisionConfig,
+    Lfm2Config,
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
@@ -74,6 +75,7 @@ class Recipe:
     group_heads: int = 4
     padding_side: str = "left"
     window: int | None = None
+    head: bool = True
 
 
 RECIPES = [
@@ -109,8 +111,10 @@ def tokenizer(kind: str, template: str | None = None, padding_side: str = "left"
 
 
 def vision_config(recipe: Recipe) -> Any:
-    kind = CLIPVisionConfig if recipe.tower == "clip" else SiglipVisionConfig
-    return kind(**CLIP_TOWER, image_size=recipe.image_size, patch_size=recipe.patch)
+    size = {"image_size": recipe.image_size, "patch_size": recipe.patch}
+    if recipe.tower == "clip":
+        return CLIPVisionConfig(**CLIP_TOWER, **size)
+    return SiglipVisionConfig(**CLIP_TOWER, **size, vision_use_head=recipe.head)
 
 
 def image_processor(recipe: Recipe) -> Any:
@@ -121,7 +125,7 @@ def image_processor(recipe: Recipe) -> Any:
 
 
 def text_config(recipe: Recipe, words: PreTrainedTokenizerFast) -> Any:
-    kind = {"llama": LlamaConfig, "qwen2": Qwen2Config, "mistral": MistralConfig}[recipe.text]
+    kind = {"llama": LlamaConfig, "qwen2": Qwen2Config, "mistral": MistralConfig, "lfm2": Lfm2Config}[recipe.text]
     return kind(
         **TEXT, vocab_size=len(words), num_key_value_heads=recipe.group_heads,
         pad_token_id=0, bos_token_id=2, eos_token_id=3, **_window(recipe),
@@ -129,7 +133,9 @@ def text_config(recipe: Recipe, words: PreTrainedTokenizerFast) -> Any:
 
 
 def _window(recipe: Recipe) -> dict[str, Any]:
-    """A sliding window in all layers of a Mistral, in every other of a Qwen2."""
+    """A sliding window in all layers of a Mistral, in every other of a Qwen2; convolution in every other of an LFM2."""
+    if recipe.text == "lfm2":
+        return {"layer_types": ["conv", "full_attention"]}
     if recipe.window is None:
         return {}
     mixed = {"use_sliding_window": True, "max_window_layers": 1} if recipe.text == "qwen2" else {}
@@ -153,7 +159,8 @@ def save_llava(recipe: Recipe, folder: Path, seed: int = 0, tower: torch.nn.Modu
     model = LlavaForConditionalGeneration(config)
     torch.nn.init.normal_(model.lm_head.weight, std=1.0)
     if tower is not None:
-        model.model.vision_tower.load_state_dict(tower.state_dict())
+        mine = model.model.vision_tower.state_dict()
+        model.model.vision_tower.load_state_dict({name: tower.state_dict()[name] for name in mine})
     made = LlavaProcessor(
         image_processor=image_processor(recipe),
         tokenizer=words,

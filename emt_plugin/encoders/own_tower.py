@@ -7,18 +7,25 @@ from typing import Any
 
 import torch
 
+from emt_plugin.mllms.vision import settings_of
+
+# Settings by which a model may carry a part of its encoder's tower: the layers and the head that it never asks for.
+PARTS = {"num_hidden_layers", "vision_use_head"}
+
 
 @dataclass(frozen=True)
 class TowerCheck:
     """How an MLLM's vision tower compares with a named encoder.
 
     Attributes:
-        own: all tensors are equal in the coarser of the two dtypes.
+        own: its tensors are the encoder's, in the coarser of the two dtypes, and so are its settings.
         words: the same, for people.
+        whole: it lacks nothing of the encoder's tower, so it classifies as the encoder does.
     """
 
     own: bool
     words: str
+    whole: bool = False
 
 
 def check_tower(mllm: Any, encoder: Any, stored: tuple[str, ...] = ()) -> TowerCheck:
@@ -37,9 +44,14 @@ def check_tower(mllm: Any, encoder: Any, stored: tuple[str, ...] = ()) -> TowerC
     if not set(inside) <= set(outside):
         return TowerCheck(False, "wrong encoder: its tower has another structure")
     differing = [name for name, tensor in inside.items() if not _equal(tensor, outside[name], stored)]
-    if not differing:
-        return TowerCheck(True, "own encoder")
-    return TowerCheck(False, f"tower changed in tuning, or wrong encoder: {len(differing)} of {len(inside)} tensors differ")
+    if differing:
+        words = f"tower changed in tuning, or wrong encoder: {len(differing)} of {len(inside)} tensors differ"
+        return TowerCheck(False, words)
+    mine, theirs = settings_of(tower), settings_of(encoder.vision_model)
+    other = sorted(name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name))
+    if set(other) - PARTS:
+        return TowerCheck(False, f"wrong encoder: the same weights with another {', '.join(sorted(set(other) - PARTS))}")
+    return TowerCheck(True, "own encoder", whole=not other and set(inside) == set(outside))
 
 
 def vision_tower(mllm: Any) -> Any:

@@ -49,11 +49,11 @@ class ZeroShotEncoder:
             )
         except Exception as error:  # Whatever a stranger's checkpoint leads transformers to.
             text = " ".join(str(error).split())[:200]
-            raise CouldNotRun(f"the encoder {checkpoint.name} cannot be loaded ({type(error).__name__}: {text})") from None
-        refuse_random_weights(f"the encoder {checkpoint.name}", info)
+            raise CouldNotRun(f"{checkpoint.name} cannot be loaded ({type(error).__name__}: {text})") from None
+        refuse_random_weights(checkpoint.name, info)
         if not hasattr(model, "get_text_features") or not hasattr(model, "vision_model"):
             raise CouldNotRun(
-                f"the encoder {checkpoint.name} has no text tower to classify with; name another with --emt-encoder, "
+                f"{checkpoint.name} has no text tower to classify with; name another with --emt-encoder, "
                 f"or compare with --emt-reference probe"
             )
         self.model: Any = model.to(device).eval()
@@ -102,7 +102,7 @@ class ZeroShotEncoder:
         except torch.OutOfMemoryError:
             if len(images) == 1:
                 raise CouldNotRun(
-                    f"the encoder {self.checkpoint.name} ran out of memory on {self.device} with one image; use a larger device"
+                    f"{self.checkpoint.name} ran out of memory on {self.device} with one image; use a larger device"
                 ) from None
         torch.cuda.empty_cache()
         middle = len(images) // 2

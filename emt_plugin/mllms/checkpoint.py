@@ -18,6 +18,7 @@ DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 STORED_DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 ORIGINAL_LLAVA = {"LlavaLlamaForCausalLM", "LlavaMistralForCausalLM", "LlavaMptForCausalLM", "LlavaQwenForCausalLM"}
+TEMPLATES = ("*chat_template*", "additional_chat_templates/*.jinja", "tokenizer_config.json", "*processor_config.json")
 SETTINGS = (
     "config.json", "generation_config.json", "*processor_config.json", "tokenizer*", "special_tokens_map.json",
     "added_tokens.json", "vocab.*", "merges.txt", "*.model", "*.tiktoken", "*chat_template*", "additional_chat_templates/*",
@@ -72,6 +73,11 @@ class Checkpoint:
     def fingerprint(self, store: Store | None = None) -> str:
         """A hash of the content of its weights; ``store`` remembers those of files that have not changed."""
         return content_hash(self.weights, store)
+
+    def is_dated(self) -> bool:
+        """Whether its chat template writes the date into prompts."""
+        files = [path for pattern in TEMPLATES for path in self.folder.glob(pattern)]
+        return any(b"strftime_now" in path.read_bytes() for path in files)
 
     def settings_hash(self, store: Store | None = None) -> str:
         """A hash of all other files that decide what it makes of an image and a text."""

@@ -21,6 +21,8 @@ MOST_NODES = 512
 MOST_LOGITS = 1 << 26
 MASKABLE = {"sdpa", "eager"}
 LAYERS = {"full_attention", "sliding_attention"}
+# Models that read a prompt in both directions, and are told by a token's type where the answer begins.
+PREFIX_MODELS = {"paligemma"}
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,23 @@ class Prompt:
         """What the model is given to see by, fresh for each call: some models write into it."""
         return {name: dict(value) if isinstance(value, dict) else value for name, value in self.vision.items()}
 
+    def longer(self, keep: int, answer: torch.Tensor) -> dict[str, Any]:
+        """The model's inputs for the first ``keep`` tokens and an answer behind them, images x tokens.
+
+        What says something of each token goes on as it was at the last one: text.
+        """
+        ids = torch.cat([self.ids[:, :keep], answer], dim=1)
+        mask = torch.cat([self.mask[:, :keep], torch.ones_like(answer)], dim=1)
+        made = {"input_ids": ids, "attention_mask": mask, **self.inputs()}
+        # Positions are the model's own business, but for padding, which a forward without a cache does not look at.
+        if not bool(self.mask.all()):
+            made["position_ids"] = positions(mask)
+        for name, value in self.vision.items():
+            if isinstance(value, torch.Tensor) and value.shape[:2] == self.ids.shape:
+                last = value[:, keep - 1 : keep].expand(-1, answer.shape[1], *value.shape[2:])
+                made[name] = torch.cat([value[:, :keep], last], dim=1)
+        return made
+
     @property
     def positions(self) -> torch.Tensor:
         """Position of every token, images x tokens."""
@@ -56,7 +75,9 @@ def can_be_packed(model: Any) -> bool:
     """Whether a model's attention can be given a mask of one's own in every layer."""
     text = model.config.get_text_config(decoder=True)
     kinds = set(getattr(text, "layer_types", None) or ())
-    return text._attn_implementation in MASKABLE and kinds <= LAYERS and hasattr(model, "model")
+    # Positions in more than one dimension are not the depth in a trie.
+    plain_positions = hasattr(model, "model") and not hasattr(model.model, "get_rope_index")
+    return text._attn_implementation in MASKABLE and kinds <= LAYERS and plain_positions
 
 
 def nodes_of(found: Candidates) -> int:
@@ -93,17 +114,11 @@ def scored_one_by_one(model: Any, prompt: Prompt, found: Candidates, labels: Seq
     keep = prompt.ids.shape[1] - found.dropped
     for label in labels:
         answer = torch.tensor(found.answers[label], device=prompt.ids.device).expand(len(prompt.ids), -1)
-        ids = torch.cat([prompt.ids[:, :keep], answer], dim=1)
-        mask = torch.cat([prompt.mask[:, :keep], torch.ones_like(answer)], dim=1)
         wanted = answer.shape[1] - found.given
-        logits = model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions(mask),
-            logits_to_keep=wanted + 1,
-            use_cache=False,
-            **prompt.inputs(),
-        ).logits
+        inputs = prompt.longer(keep, answer)
+        if model.config.model_type in PREFIX_MODELS and "token_type_ids" in inputs:
+            inputs["token_type_ids"][:, keep:] = 1
+        logits = model(**inputs, logits_to_keep=wanted + 1, use_cache=False).logits
         ranked = logits[:, -wanted - 1 : -1].float().log_softmax(-1)
         columns.append(ranked.gather(-1, answer[:, found.given :, None]).double().sum((1, 2)))
     return torch.stack(columns, dim=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from emt_plugin.store import Store
 
 # How far the packed way may be from the plain one, in nats: rounding alone, by dtype.
 CLOSE = {"float32": 1e-3}
+# What a plain RuntimeError says when memory has run out: on the CPU, on Apple's GPUs, in cuBLAS.
+OUT_OF_MEMORY = ("can't allocate memory", "backend out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 CLOSE_IN_HALF = 0.5
 
 
@@ -39,6 +41,7 @@ class TransformersBackend:
         trust_remote_code: run code that the checkpoint brings.
         attention: implementation of attention; None for the model's own choice.
         store: where vision features are kept; None to keep none.
+        say: told what a person who waits should know.
 
     Raises:
         CouldNotRun: transformers cannot load it, or it has no usable chat template.
@@ -53,15 +56,19 @@ class TransformersBackend:
         trust_remote_code: bool = False,
         attention: str | None = None,
         store: Store | None = None,
+        say: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.checkpoint = checkpoint
         self.device = device
+        self._say = say
         self.model, self.processor = _loaded(checkpoint, device, dtype, trust_remote_code, attention)
         self.dtype = str(self.model.dtype).removeprefix("torch.")
         self.attention = str(self.model.config.get_text_config(decoder=True)._attn_implementation)
         self.vision = _vision(self.model, self.processor, store or Store(Path(), "off"), checkpoint.name)
-        self.packs: bool | None = None if can_be_packed(self.model) else False
+        self._packable = can_be_packed(self.model)
+        self.packs: bool | None = None if self._packable else False
         self._batches = BatchSize(batch_size, self._memory, timed=device == "cpu" and self.dtype == "float32")
+        self._told = False
         self._fingerprint: str | None = None
         self._conversations: dict[str, Conversation] = {}
         self._prompt_ids: dict[str, torch.Tensor] = {}
@@ -107,7 +114,7 @@ class TransformersBackend:
 
     def _smaller(self, failed: int, error: RuntimeError) -> None:
         """Smaller batches from here on, after one of ``failed`` images did not fit."""
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+        if not ran_out_of_memory(error):
             raise error
         if not self._batches.failed(failed):
             raise CouldNotRun(
@@ -124,7 +131,9 @@ class TransformersBackend:
             return [Observation(features=found) for found in features]
         prompt = self._prompt(images, question.prompt)
         found = self.candidates_of(question) if "label_logprobs" in want else None
-        cache = roomy_cache(max(MAX_NEW_TOKENS if "answer" in want else 0, nodes_of(found) if found else 0))
+        room = max(MAX_NEW_TOKENS if "answer" in want else 0, nodes_of(found) if found else 0)
+        # Layers of other kinds than attention have caches of their own.
+        cache = roomy_cache(room) if self._packable else None
         answers: list[tuple[str, int] | tuple[None, None]] = [(None, None)] * len(images)
         if "answer" in want:
             answers = list(self._answers(prompt, cache))
@@ -166,13 +175,13 @@ class TransformersBackend:
         )
 
     def _answers(self, prompt: Prompt, cache: Any) -> Any:
-        """Greedy answers with the number of their tokens; fills the cache."""
+        """Greedy answers with the number of their tokens; fills the cache, where there is one."""
         tokenizer = self.processor.tokenizer
         pad = _pad_token(self.model, tokenizer)
         made = self.model.generate(
             input_ids=prompt.ids,
             attention_mask=prompt.mask,
-            past_key_values=cache,
+            **({} if cache is None else {"past_key_values": cache}),
             max_new_tokens=MAX_NEW_TOKENS,
             do_sample=False,
             num_beams=1,
@@ -189,30 +198,51 @@ class TransformersBackend:
 
     def _label_scores(self, prompt: Prompt, cache: Any, found: Candidates) -> torch.Tensor:
         """Images x labels; packed where that is possible and, as the first batch shows, right."""
-        every = range(len(found.answers))
-        if self.packs is False:
-            return scored_one_by_one(self.model, prompt, found, every)
-        if cache.get_seq_length() == 0:
-            self.model.model(
-                input_ids=prompt.ids,
-                attention_mask=prompt.mask,
-                position_ids=prompt.positions,
-                past_key_values=cache,
-                use_cache=True,
-                **prompt.inputs(),
-            )
-        scores = scored_packed(self.model, cache, prompt, found)
-        if self.packs is None:
-            self.packs = self._is_close(scores, prompt, found)
-            if not self.packs:
-                return scored_one_by_one(self.model, prompt, found, every)
-        return scores
+        if self._packable and self.packs is not False:
+            if cache.get_seq_length() == 0:
+                padded = {} if bool(prompt.mask.all()) else {"position_ids": prompt.positions}
+                self.model.model(
+                    input_ids=prompt.ids,
+                    attention_mask=prompt.mask,
+                    past_key_values=cache,
+                    use_cache=True,
+                    **padded,
+                    **prompt.inputs(),
+                )
+            scores = scored_packed(self.model, cache, prompt, found)
+            if self.packs is None:
+                self.packs = self._is_close(scores, prompt, found)
+            if self.packs:
+                return self._finite(scores)
+        if not self._told:
+            self._told = True
+            self._say(f"{self.checkpoint.name} ranks labels one by one, which is slow: its attention takes no mask of ours")
+        return self._finite(self._one_by_one(prompt, found, range(len(found.answers))))
 
     def _is_close(self, scores: torch.Tensor, prompt: Prompt, found: Candidates) -> bool:
         """Whether the packed way gives what the plain way gives, for the longest and the last label."""
         labels = [max(range(len(found.answers)), key=lambda label: len(found.answers[label])), len(found.answers) - 1]
-        plain = scored_one_by_one(self.model, prompt, found, labels)
+        plain = self._one_by_one(prompt, found, labels)
         return bool((scores[:, labels] - plain).abs().max() <= CLOSE.get(self.dtype, CLOSE_IN_HALF))
+
+    def _one_by_one(self, prompt: Prompt, found: Candidates, labels: Sequence[int]) -> torch.Tensor:
+        try:
+            return scored_one_by_one(self.model, prompt, found, labels)
+        except (RuntimeError, ValueError, TypeError, IndexError, KeyError) as error:
+            if ran_out_of_memory(error):
+                raise
+            text = " ".join(str(error).split())[:160]
+            kind = self.model.config.model_type
+            raise CouldNotRun(
+                f"labels cannot be ranked by {self.checkpoint.name}, a {kind} ({type(error).__name__}: {text})"
+            ) from None
+
+    def _finite(self, scores: torch.Tensor) -> torch.Tensor:
+        if bool(torch.isfinite(scores).all()):
+            return scores
+        raise CouldNotRun(
+            f"{self.checkpoint.name} gives no finite probabilities in {self.dtype}; use --emt-dtype float32 or bfloat16"
+        )
 
     def _features(self, images: Sequence[Image.Image]) -> list[dict[str, tuple[float, ...]]]:
         """The mean patch token before and behind the projector."""
@@ -239,6 +269,11 @@ class TransformersBackend:
         if self.device.startswith("cuda"):
             return cuda_memory(self.device)
         return cpu_memory() if self.device == "cpu" else None
+
+
+def ran_out_of_memory(error: Exception) -> bool:
+    """Whether an error of torch is that there is no more memory."""
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 def refuse_random_weights(name: str, info: Any) -> None:

@@ -17,6 +17,12 @@ from emt_plugin.store import Store, code_hash, minor_versions
 
 # Settings of an image processor that change no pixel.
 NAMES_ONLY = {"processor_class", "_processor_class", "auto_map"}
+# Settings of a vision model that decide nothing about what it makes of an image.
+IDLE = {
+    "_name_or_path", "architectures", "transformers_version", "dtype", "torch_dtype", "projection_dim", "vocab_size",
+    "initializer_range", "initializer_factor", "attention_dropout", "dropout", "return_dict", "output_hidden_states",
+    "output_attentions", "chunk_size_feed_forward", "id2label", "label2id", "problem_type", "is_encoder_decoder",
+}  # fmt: skip
 
 
 class VisionTower:
@@ -58,6 +64,7 @@ class VisionTower:
         parameter = next(self.tower.parameters())
         key = {
             "tower": self.fingerprint,
+            "settings": settings_of(self.tower),
             "preprocessing": self.preprocessing,
             "layers": self._layers,
             "strategy": self._strategy,
@@ -99,7 +106,9 @@ class VisionTower:
             output_hidden_states=self._layers or False,
             return_dict=True,
         )
+        # A SigLIP tower inside a LLaVA may have no head.
         pooled = output.pooler_output
+        pooled = pixels.new_empty(len(images), 0) if pooled is None else pooled
         if not self._layers:
             return Features(pooled.new_empty(len(images), 0, 0), pooled)
         chosen = [output.hidden_states[layer] for layer in self._layers]
@@ -113,6 +122,12 @@ def preprocessing_of(image_processor: Any) -> str:
     settings = {name: value for name, value in image_processor.to_dict().items() if name not in NAMES_ONLY}
     content = json.dumps([type(image_processor).__name__, settings], sort_keys=True, default=str)
     return sha256(content.encode()).hexdigest()[:32]
+
+
+def settings_of(tower: Any) -> dict[str, Any]:
+    """The settings that decide what a vision model makes of an image, as plain data."""
+    found = {name: value for name, value in tower.config.to_dict().items() if name not in IDLE}
+    return dict(json.loads(json.dumps(found, sort_keys=True, default=str)))
 
 
 def weights_hash(module: Any) -> str:
