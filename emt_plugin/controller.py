@@ -179,7 +179,6 @@ class Controller:
             self._lines = table(run)
             self._write(run)
             self._lines += self._update_tolerances(pairs)
-            self._limit_store()
             report = shown_path(self.folder / "report.html", self._config.invocation_params.dir)
             self._lines += ["", f"report: {report}", f"exit code: {code}"]
             return code
@@ -203,14 +202,6 @@ class Controller:
         run.write(self.folder)
         render(self.folder)
         write_summary(self.folder)
-
-    def _limit_store(self) -> None:
-        """Vision features are large: those not used for longest go, beyond what they may take."""
-        store = self._settings.store
-        if store.mode != "off":
-            from emt_plugin.store import prune
-
-            prune(store.folder, most_bytes=store.most_bytes, kinds={"features"})
 
     def _why_incomplete(self, pairs: list[PairRecord]) -> str | None:
         reasons = [f"{pair.key.id}: {pair.reason}" for pair in pairs if pair.gating is None] or self._faults

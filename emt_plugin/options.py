@@ -11,7 +11,7 @@ import pytest
 from emt_plugin import sizes
 from emt_plugin.catalog import Catalog, CatalogError, ImageSetSpec, ModelSpec
 from emt_plugin.gate import Tolerances, TolerancesError
-from emt_plugin.gate.tolerances import parse_tolerance, refuse_inline_tables
+from emt_plugin.gate.tolerances import ACCEPTED_BY, parse_tolerance, refuse_inline_tables
 from emt_plugin.plugin import is_active
 from emt_plugin.scoring import ScorerError, scorer_factory
 from emt_plugin.settings import (
@@ -61,6 +61,11 @@ def _build(config: pytest.Config) -> Settings:
     tolerances = _tolerances_file(config)
     override = parse_tolerance(option.emt_tolerance) if option.emt_tolerance else None
     read = Tolerances.load(tolerances if tolerances and tolerances.exists() else None, override)
+    scoring = _scoring(config, probe_gates)
+    if option.emt_update_tolerances and scoring.scorers[0] != ACCEPTED_BY:
+        raise pytest.UsageError(
+            f"emt: --emt-update-tolerances accepts losses of the scorer '{ACCEPTED_BY}' alone; name it first"
+        )
     if option.emt_update_tolerances:
         if tolerances is None or not _is_users(tolerances, config):
             raise pytest.UsageError("emt: --emt-update-tolerances needs a file of your own: name it with --emt-tolerances FILE")
@@ -74,7 +79,7 @@ def _build(config: pytest.Config) -> Settings:
         tolerances=read,
         tolerances_file=tolerances,
         compute=_compute(config),
-        scoring=_scoring(config, probe_gates),
+        scoring=scoring,
         store=_storing(config),
         reports=config.rootpath / (option.emt_reports or config.getini("emt_reports") or "reports"),
         update_tolerances=option.emt_update_tolerances,
@@ -87,7 +92,7 @@ def check_throughput(config: pytest.Config) -> None:
     """Refuse to time what cannot be timed.
 
     Raises:
-        pytest.UsageError: pytest-benchmark is not there or switched off, or workers would share the machine.
+        pytest.UsageError: pytest-benchmark is not there, or workers would share the machine.
     """
     if getattr(config.option, "numprocesses", None):
         raise pytest.UsageError("emt: --emt-throughput needs the machine for itself; leave -n out")

@@ -74,7 +74,7 @@ class Scoring:
             "scorers": list(self.scorers),
             "likelihood": {"rule": self.rule, "calibrated": self.calibrated} if "likelihood" in self.scorers else None,
             "probe_images": self.probe_images if self.probes else None,
-            "judge": f"{self.judge.model} at {self.judge.host}" if self.judge else None,
+            "judge": f"{self.judge.model} at {self.judge.place}" if self.judge else None,
         }
 
 
@@ -85,7 +85,7 @@ class Storing:
     Attributes:
         folder: the store's.
         mode: ``use``, ``refresh`` or ``off``.
-        most_bytes: what vision features may take when a run ends.
+        most_bytes: what vision features may take.
     """
 
     folder: Path = Path(DEFAULT_FOLDER)

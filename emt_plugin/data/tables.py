@@ -40,7 +40,12 @@ def open_split(spec: ImageSetSpec) -> tuple[Any, str]:
 
 def open_train(spec: ImageSetSpec, evaluated: str) -> Any | None:
     """The training split as a ``datasets.Dataset``; None where there is none beside the evaluated split."""
-    if spec.train_split == evaluated or (spec.kind == "parquet" and not named_files(spec, spec.train_split)):
+    named = {
+        "parquet": lambda: bool(named_files(spec, spec.train_split)),
+        "saved": lambda: (Path(spec.source) / "dataset_dict.json").exists(),
+    }
+    # What has one nameless split would give the evaluated images again.
+    if spec.train_split == evaluated or not named.get(spec.kind, lambda: True)():
         return None
     try:
         table, split = open_split(replace(spec, split=spec.train_split))

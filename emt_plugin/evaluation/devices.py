@@ -1,4 +1,4 @@
-"""Which device a model runs on, decided without torch, so that a run from the store alone never imports it."""
+"""Which device a model runs on; what torch said of it is remembered, so that a run from the store never imports it."""
 
 from __future__ import annotations
 
@@ -8,22 +8,28 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 
 from emt_plugin.errors import CouldNotRun
-from emt_plugin.workers.devices import visible_gpus
+from emt_plugin.store import Store
 
 
-def default_device() -> str:
-    """The GPU that is visible and that torch was built for, else the CPU."""
-    if "torch" in sys.modules:
-        import torch
+def default_device(store: Store) -> str:
+    """The GPU that torch can use, else the CPU; asked of torch once and then remembered for this machine."""
+    marks = {path: os.path.exists(path) for path in ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")}
+    key = {
+        "host": platform.node(),
+        "platform": f"{sys.platform} {platform.machine()}",
+        "torch": _torch_version(),
+        "visible": [os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")],
+        "marks": marks,
+    }
+    shelf = store.shelf("device", key)
+    known = shelf.get("default")
+    if known:
+        return str(known.value)
+    import torch
 
-        if torch.cuda.is_available():
-            return "cuda"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
-    if sys.platform == "darwin":
-        return "mps" if platform.machine() == "arm64" else "cpu"
-    built = _torch_version()
-    # A build for AMD's GPUs says so; nvidia-smi knows nothing of them.
-    return "cuda" if "+rocm" in built or ("+cpu" not in built and visible_gpus()) else "cpu"
+    device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    shelf.put({"default": device})
+    return device
 
 
 def refuse_missing_device(device: str) -> None:
@@ -63,4 +69,4 @@ def _torch_version() -> str:
     try:
         return version("torch")
     except PackageNotFoundError:
-        return "+cpu"
+        return "none"

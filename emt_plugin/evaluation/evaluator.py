@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from emt_plugin.catalog import ImageSetSpec, ModelSpec, display
 from emt_plugin.data import ImageSet, load_image_set
@@ -53,8 +54,9 @@ class Evaluator:
         self.settings = settings
         self.place = place
         self._progress = progress
-        self._store = Store(settings.store.folder, settings.store.mode, say)
-        self._loader = ModelLoader(settings.catalog, settings.compute, self._store, say)
+        self._store = Store(settings.store.folder, settings.store.mode, say, settings.store.most_bytes)
+        gates = settings.reference_kind == "encoder"
+        self._loader = ModelLoader(settings.catalog, settings.compute, self._store, say, gates)
         self._model: Model | None = None
         self._reference: Model | None = None
         self._judge: Judge | None = None
@@ -97,8 +99,8 @@ class Evaluator:
         """
         start = self._start(model, image_set)
         cpu, wall = time.process_time(), time.perf_counter()
-        scorers = PairScorers(self.settings.scoring, self.settings.catalog, self._store, model, image_set, self._asked_judge())
-        encoder = Reference("encoder", model.encoder.id) if model.encoder else None
+        scorers = self._scorers(model, image_set, model)
+        encoder = Reference("encoder", model.classifier.id) if model.classifier else None
         with self._journal() as journal:
             if journal:
                 journal.start(start)
@@ -118,7 +120,9 @@ class Evaluator:
             status="measured",
             n=len(rows),
             scores=tuple(score_summary(scorer, rows) for scorer in scorers.all),
-            comparisons=comparisons(scorers.names, references, rows, lambda kind: self._tolerance(start.key, kind, tolerance)),
+            comparisons=comparisons(
+                scorers.names, references, rows, lambda kind, scorer: self._tolerance(start.key, kind, scorer, tolerance)
+            ),
             encoder=_encoder_facts(model, encoder, rows),
             steps=steps(outcomes),
             largest_loss=largest_loss(outcomes),
@@ -127,7 +131,7 @@ class Evaluator:
             timing=Timing(
                 cpu_seconds=round(time.process_time() - cpu, 3),
                 wall_seconds=round(time.perf_counter() - wall, 3),
-                new_tokens=sum(row.new_tokens or 0 for row in rows),
+                new_tokens=scorers.observer.counter.new_tokens,
             ),
         )
         pair = self._gated(pair)
@@ -158,6 +162,7 @@ class Evaluator:
                 "dtype": model.dtype,
                 "device": model.device,
                 "attention": model.facts.attention,
+                "encoder": model.note or model.facts.encoder_problem or None,
                 "rendered_prompt": model.rendered(prompt),
             },
             image_set_facts={
@@ -176,6 +181,10 @@ class Evaluator:
         finally:
             if journal:
                 journal.close()
+
+    def _scorers(self, model: Model, image_set: ImageSet, embedder: Model) -> PairScorers:
+        settings = self.settings
+        return PairScorers(settings.scoring, settings.catalog, self._store, model, image_set, embedder, self._asked_judge())
 
     def _asked_judge(self) -> Judge | None:
         if self._judge is None and self.settings.scoring.judge:
@@ -213,9 +222,8 @@ class Evaluator:
             return None
         known = (self._reference.spec.source, image_set.spec)
         if known not in self._reference_scores:
-            scorers = PairScorers(
-                self.settings.scoring, self.settings.catalog, self._store, self._reference, image_set, self._asked_judge()
-            )
+            # The model's text tower reads both: its reference has none of its own.
+            scorers = self._scorers(self._reference, image_set, self._model or self._reference)
             scores: list[dict[str, Score]] = []
             with self._progress(f"{self._reference.spec.id}/{image_set.spec.id}", len(image_set.items)) as advance:
                 for batch in scorers.observer.observed(image_set.items):
@@ -230,7 +238,7 @@ class Evaluator:
         scoring = self.settings.scoring
         if not scoring.probes or not model.facts.has_features:
             return rows, ""
-        prober = Prober(self._store, model, image_set, scoring.probe_images)
+        prober = Prober(self._store, model, image_set, scoring.probe_images, self._progress)
         found = prober.classes()
         probed = []
         for position, row in enumerate(rows):
@@ -239,10 +247,10 @@ class Evaluator:
             probed.append(replace(row, probes=probes, references={**row.references, **gates}))
         return probed, prober.note
 
-    def _tolerance(self, key: PairKey, kind: str, given: float | None) -> Tolerance:
+    def _tolerance(self, key: PairKey, kind: str, scorer: str, given: float | None) -> Tolerance:
         if given is not None:
             return Tolerance(given, "emt.check(tolerance=...)", given)
-        return self.settings.tolerances.of(key.model, key.image_set, kind)
+        return self.settings.tolerances.of(key.model, key.image_set, kind, scorer=scorer)
 
     def _gated(self, pair: PairRecord) -> PairRecord:
         """The pair with the comparison that gates: the first scorer's, with the reference that was asked for."""
@@ -283,24 +291,26 @@ def _row(
 
 
 def _encoder_facts(model: Model, encoder: Reference | None, rows: Sequence[Row]) -> EncoderFacts | None:
-    if model.encoder is None or encoder is None:
+    if model.classifier is None or encoder is None:
         return None
     return EncoderFacts(
-        id=model.encoder.id,
-        found_by=model.encoder.found_by,
+        id=model.classifier.id,
+        found_by=model.classifier.found_by,
         tower=model.facts.tower_words,
         own=model.facts.own,
         correct=sum(row.references[encoder.key] == row.label for row in rows),
     )
 
 
-def _facts_of_this_run(model: Model) -> dict[str, int]:
+def _facts_of_this_run(model: Model) -> dict[str, Any]:
     """How a model was run, where it was."""
     if not model.is_loaded:
         return {}
     import torch
 
-    return {"threads": torch.get_num_threads(), "batch_size": model.loaded().backend.batch_size}
+    backend = model.loaded().backend
+    facts = {"threads": torch.get_num_threads(), "batch_size": backend.batch_size}
+    return facts if backend.packs is None else {**facts, "labels_ranked": "packed" if backend.packs else "one by one"}
 
 
 def _nothing_to_compare(model: str, wanted: str) -> str:

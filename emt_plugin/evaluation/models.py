@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emt_plugin.catalog import Catalog, ModelSpec
+from emt_plugin.errors import CouldNotRun
 from emt_plugin.evaluation.devices import default_device, device_memory, device_name, refuse_missing_device
 from emt_plugin.mllms.checkpoint import Checkpoint, find
 from emt_plugin.settings import Compute
@@ -43,6 +44,7 @@ class Facts:
         tower_words: how the model's tower compares with the encoder's, for people.
         tower: hash of the tower that the encoder classifies with.
         has_features: features can be observed.
+        encoder_problem: why the encoder cannot classify, where another reference gates; empty where it can.
     """
 
     architecture: str
@@ -51,6 +53,7 @@ class Facts:
     tower_words: str
     tower: str
     has_features: bool
+    encoder_problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,7 @@ class Model:
         key: all that determines its observations, but for what it is asked.
         encoder_key: the same of its encoder; empty without one.
         room: the memory that it shares with what is loaded beside it.
+        note: why there is no encoder although one is known.
     """
 
     spec: ModelSpec
@@ -113,6 +117,7 @@ class Model:
     room: Room = field(repr=False)
     _load: Callable[[Model], Loaded] = field(repr=False)
     _shelf: Shelf = field(repr=False)
+    note: str = ""
     _loaded: Loaded | None = field(default=None, repr=False)
 
     @property
@@ -130,20 +135,28 @@ class Model:
             refuse_missing_device(self.device)
             self.room.occupy()
             self._loaded = self._load(self)
-            self._shelf.put({"facts": asdict(self._loaded.facts)})
+            # What kept an encoder from classifying may be mended tomorrow, and stops a run that it gates.
+            if not self._loaded.facts.encoder_problem:
+                self._shelf.put({"facts": asdict(self._loaded.facts)})
         return self._loaded
 
     @property
     def facts(self) -> Facts:
         """See ``Facts``; loads the model where they are not remembered."""
-        known = self._shelf.get("facts")
+        known = None if self._loaded else self._shelf.get("facts")
         return Facts(**known.value) if known else self.loaded().facts
+
+    @property
+    def classifier(self) -> EncoderSource | None:
+        """Its encoder, where that can classify."""
+        return self.encoder if self.encoder and not self.facts.encoder_problem else None
 
     def rendered(self, prompt: str) -> str:
         """The conversation with a prompt, as the model is given it."""
         name = f"prompt:{key_hash({'prompt': prompt})}"
         known = self._shelf.get(name)
-        if known:
+        # A template that writes the date gives another prompt each day.
+        if known and not self.checkpoint.is_dated():
             return str(known.value)
         text = self.loaded().backend.render(prompt)
         self._shelf.put({name: text})
@@ -169,13 +182,17 @@ class ModelLoader:
         compute: how models are run.
         store: where facts and features are kept.
         say: told what a person who waits should know.
+        encoder_gates: an encoder that cannot be had stops a pair; else it is left out with a note.
     """
 
-    def __init__(self, catalog: Catalog, compute: Compute, store: Store, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, catalog: Catalog, compute: Compute, store: Store, say: Callable[[str], None], encoder_gates: bool = True
+    ) -> None:
         self._catalog = catalog
         self._compute = compute
         self._store = store
         self._say = say
+        self._encoder_gates = encoder_gates
 
     def find(self, spec: ModelSpec, reference: ModelSpec | None = None) -> Model:
         """A model with its encoder, neither of them loaded yet.
@@ -188,10 +205,12 @@ class ModelLoader:
             CouldNotRun: it is not on this machine, or not in a format that is loaded here.
         """
         checkpoint = _checkpoint(spec)
-        encoder = self._encoder(spec, checkpoint)
+        encoder, note = self._encoder(spec, checkpoint)
         together = [checkpoint, *([encoder.checkpoint] if encoder else []), *([_checkpoint(reference)] if reference else [])]
         device, dtype = self._placed(checkpoint)
-        return self._model(spec, checkpoint, encoder, Room(lambda: self._lease(spec, together, device, dtype)))
+        model = self._model(spec, checkpoint, encoder, Room(lambda: self._lease(spec, together, device, dtype)))
+        model.note = note
+        return model
 
     def find_reference(self, spec: ModelSpec, beside: Model) -> Model:
         """A model that another is compared with, in the other's room and without an encoder of its own.
@@ -203,36 +222,43 @@ class ModelLoader:
 
     def _model(self, spec: ModelSpec, checkpoint: Checkpoint, encoder: EncoderSource | None, room: Room) -> Model:
         device, dtype = self._placed(checkpoint)
-        key = self._key(checkpoint, device, dtype)
+        key = self._key(checkpoint, device, dtype, spec.trust_remote_code)
         encoder_key = self._key(encoder.checkpoint, device, dtype) if encoder else {}
         shelf = self._store.shelf("facts", {"model": key, "encoder": encoder_key}, {"model": spec.id})
         return Model(spec, checkpoint, encoder, device, dtype, key, encoder_key, room, self._load, shelf)
 
     def _placed(self, checkpoint: Checkpoint) -> tuple[str, str]:
         """Device and dtype."""
-        device = self._compute.device or default_device()
+        device = self._compute.device or default_device(self._store)
         return device, self._compute.dtype or ("float32" if device == "cpu" else checkpoint.own_dtype())
 
-    def _encoder(self, spec: ModelSpec, checkpoint: Checkpoint) -> EncoderSource | None:
+    def _encoder(self, spec: ModelSpec, checkpoint: Checkpoint) -> tuple[EncoderSource | None, str]:
+        """The model's encoder, and why there is none although one is known."""
         if spec.encoder:
             source, found_by = spec.encoder, spec.encoder_from or "catalog"
         else:
             source, found_by = self._catalog.encoder_of_tower(checkpoint.tower) or "", "tower shape"
         if not source:
-            return None
+            return None, ""
         name = Path(source).name if Path(source).is_dir() else source
-        return EncoderSource(find(source, f"the encoder {name}", spec.name, encoder=True), name, found_by)
+        try:
+            return EncoderSource(find(source, f"the encoder {name}", spec.name, encoder=True), name, found_by), ""
+        except CouldNotRun as error:
+            if self._encoder_gates:
+                raise
+            return None, str(error)
 
-    def _key(self, checkpoint: Checkpoint, device: str, dtype: str) -> dict[str, Any]:
+    def _key(self, checkpoint: Checkpoint, device: str, dtype: str, remote_code: bool = False) -> dict[str, Any]:
         return {
             "weights": checkpoint.fingerprint(self._store),
             "settings": checkpoint.settings_hash(self._store),
             "dtype": dtype,
             "device": device.partition(":")[0],
             "attention": self._compute.attention or "the model's own",
+            "remote_code": remote_code,
             "image_processor": IMAGE_PROCESSOR_BACKEND,
             "packages": minor_versions(*PACKAGES),
-            "code": code_hash("mllms", "encoders", "data/image_set.py"),
+            "code": code_hash("mllms", "encoders", "data/image_set.py", "evaluation/observing.py", "evaluation/models.py"),
         }
 
     def _lease(self, spec: ModelSpec, together: list[Checkpoint], device: str, dtype: str) -> Lease:
@@ -245,9 +271,15 @@ class ModelLoader:
         compute = self._compute
         backend = TransformersBackend(
             model.checkpoint, model.device, model.dtype, compute.batch_size, model.spec.trust_remote_code,
-            compute.attention, self._store,
+            compute.attention, self._store, self._say,
         )  # fmt: skip
-        encoder, own, words, tower = self._encoder_of(model, backend)
+        problem = ""
+        try:
+            encoder, own, words, tower = self._encoder_of(model, backend)
+        except CouldNotRun as error:
+            if self._encoder_gates:
+                raise
+            encoder, own, words, tower, problem = None, False, "", "", str(error)
         facts = Facts(
             architecture=", ".join(model.checkpoint.config.get("architectures") or ()),
             attention=backend.attention,
@@ -255,6 +287,7 @@ class ModelLoader:
             tower_words=words,
             tower=tower,
             has_features="features" in backend.capabilities,
+            encoder_problem=problem,
         )
         return Loaded(backend, encoder, facts)
 
@@ -268,7 +301,7 @@ class ModelLoader:
         # The encoder's text tower is asked for captions, its vision tower only where it is not the model's.
         encoder = ZeroShotEncoder(checkpoint, model.device, model.dtype, self._store)
         check = check_tower(backend.model, encoder.model, (backend.checkpoint.stored_dtype(), checkpoint.stored_dtype()))
-        if check.own and backend.vision is not None:
+        if check.whole and backend.vision is not None:
             # The tower inside the model is the encoder: one copy in memory, and one forward for both.
             encoder.take_tower(backend.vision)
         return encoder, check.own, check.words, encoder.vision.fingerprint

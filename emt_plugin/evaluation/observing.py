@@ -34,11 +34,12 @@ class Seen(NamedTuple):
 
 @dataclass
 class Counter:
-    """Images whose observations were all stored, the others, and the age of the oldest."""
+    """Images whose observations were all stored, the others, the age of the oldest, and tokens that were generated."""
 
     replayed: int = 0
     computed: int = 0
     since: str | None = None
+    new_tokens: int = 0
 
     def as_record(self) -> Replay:
         """For the run record."""
@@ -96,9 +97,10 @@ class Observer:
     def _asked(self) -> dict[Want, dict[str, Any]]:
         """What is asked of the model, by what is wanted; features are kept by the tower, not here."""
         question = self._question
+        prompt = {"prompt": question.prompt, "rendered": self._model.rendered(question.prompt)}
         return {
-            "answer": {"prompt": question.prompt, "generation": GENERATION},
-            "label_logprobs": {"prompt": question.prompt, "answers": list(question.answers), "stem": question.stem},
+            "answer": {**prompt, "generation": GENERATION},
+            "label_logprobs": {**prompt, "answers": list(question.answers), "stem": question.stem},
         }
 
     def _encoder_key(self) -> dict[str, Any]:
@@ -140,6 +142,7 @@ class Observer:
                 seen = self._model.loaded().backend.observe(self._image_set.images(items), self._question, wants)
                 rows = {item.key: observation for item, observation in zip(items, seen, strict=True)}
                 self._put(rows, wants)
+                self.counter.new_tokens += sum(observation.new_tokens or 0 for observation in seen)
                 computed |= rows
         self._classify([item for item in batch if self._lacks_encoder(item)])
         return computed

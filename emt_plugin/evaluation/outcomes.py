@@ -41,7 +41,7 @@ def score_summary(scorer: Scorer, rows: Sequence[Row]) -> ScoreSummary:
 
 
 def comparisons(
-    scorers: Sequence[str], references: Sequence[Reference], rows: Sequence[Row], tolerance: Callable[[str], Tolerance]
+    scorers: Sequence[str], references: Sequence[Reference], rows: Sequence[Row], tolerance: Callable[[str, str], Tolerance]
 ) -> tuple[Comparison, ...]:
     """Every scorer's outcomes against every reference's, on the same images.
 
@@ -49,14 +49,14 @@ def comparisons(
         scorers: names, the one that gates first.
         references: what is compared with.
         rows: the images.
-        tolerance: by the kind of reference.
+        tolerance: by the kind of reference and the scorer.
     """
     return tuple(
         compare(
             [bool(row.correct_by(scorer)) for row in rows],
             [_reference_correct(row, reference, scorer) for row in rows],
             reference,
-            tolerance(reference.kind),
+            tolerance(reference.kind, scorer),
             scorer,
         )
         for scorer in scorers

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from emt_plugin.data import ImageSet, Item, load_train
 from emt_plugin.evaluation.models import Model
+from emt_plugin.evaluation.progress import Progress, no_progress
 from emt_plugin.forgetting.steps import PROJECTOR_PROBE, VISION_PROBE
 from emt_plugin.store import Store, code_hash
 
@@ -26,10 +27,14 @@ class Prober:
         model: not loaded unless something is missing.
         image_set: the evaluated images.
         per_class: training images of each class at most.
+        progress: shows how far the work is.
     """
 
-    def __init__(self, store: Store, model: Model, image_set: ImageSet, per_class: int) -> None:
+    def __init__(
+        self, store: Store, model: Model, image_set: ImageSet, per_class: int, progress: Progress = no_progress
+    ) -> None:
         self._model = model
+        self._progress = progress
         self._image_set = image_set
         self._train = load_train(image_set, per_class, store)
         fitted_on = self._train.fingerprint if self._train else image_set.fingerprint
@@ -80,10 +85,12 @@ class Prober:
         backend = self._model.loaded().backend
         rows: dict[str, list[Any]] = {kind: [] for kind in PROBED.values()}
         done = 0
-        while done < len(items):
-            batch = items[done : done + backend.batch_size]
-            for seen in backend.observe(image_set.images(batch), image_set.question, {"features"}):
-                for kind in rows:
-                    rows[kind].append((seen.features or {})[kind])
-            done += len(batch)
+        with self._progress(f"{image_set.spec.id}, {image_set.split}", len(items)) as advance:
+            while done < len(items):
+                batch = items[done : done + backend.batch_size]
+                for seen in backend.observe(image_set.images(batch), image_set.question, {"features"}):
+                    for kind in rows:
+                        rows[kind].append((seen.features or {})[kind])
+                done += len(batch)
+                advance(len(batch))
         return {kind: torch.tensor(found) for kind, found in rows.items()}

@@ -25,14 +25,22 @@ class PairScorers:
         store: where observations are kept.
         model: not loaded unless something is missing.
         image_set: the images.
+        embedder: the model whose text tower reads answers.
         judge: rules on answers; None where none was asked for.
 
     Raises:
-        CouldNotRun: a scorer wants what this model does not show.
+        CouldNotRun: a scorer wants what this model does not show, or calls itself by another's name.
     """
 
     def __init__(
-        self, scoring: Scoring, catalog: Catalog, store: Store, model: Model, image_set: ImageSet, judge: Judge | None
+        self,
+        scoring: Scoring,
+        catalog: Catalog,
+        store: Store,
+        model: Model,
+        image_set: ImageSet,
+        embedder: Model,
+        judge: Judge | None,
     ) -> None:
         self._labels = image_set.labels
         context = ScorerContext(
@@ -44,14 +52,14 @@ class PairScorers:
             rule=scoring.rule,
             calibrated=scoring.calibrated,
             neutral=lambda: self.observer.neutral(),
-            nearest=nearest_label(store, model, image_set.labels),
+            nearest=nearest_label(store, embedder, image_set.labels),
             judge=judge,
         )
-        self.all: tuple[Scorer, ...] = tuple(scorer_factory(name)(context) for name in scoring.scorers)
+        self.all: tuple[Scorer, ...] = tuple(_made(name, context) for name in scoring.scorers)
         wants = frozenset(want for scorer in self.all for want in scorer.wants)
         if "features" in wants and not model.facts.has_features:
             raise CouldNotRun(f"a scorer wants vision features, which a {model.facts.architecture} does not show")
-        self.observer = Observer(store, model, image_set, wants, with_encoder=model.encoder is not None)
+        self.observer = Observer(store, model, image_set, wants, with_encoder=model.classifier is not None)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -71,12 +79,21 @@ class PairScorers:
         return found
 
 
+def _made(name: str, context: ScorerContext) -> Scorer:
+    scorer = scorer_factory(name)(context)
+    if scorer.name != name:
+        raise CouldNotRun(
+            f"the scorer '{name}' calls itself '{scorer.name}'; both names must be the same, or one would pass for another"
+        )
+    return scorer
+
+
 def nearest_label(store: Store, model: Model, labels: Sequence[str]) -> Callable[[Sequence[str]], list[int]]:
     """Finds the label whose text embedding is nearest to an answer's; what was embedded before comes from the store."""
     key = {**model.encoder_key, "labels": list(labels)}
 
     def nearest(answers: Sequence[str]) -> list[int]:
-        if model.encoder is None:
+        if model.classifier is None:
             raise CouldNotRun(
                 f"the scorer 'text-embedding' needs a text tower, and no encoder is known for {model.spec.id}: "
                 f"name it with --emt-encoder"

@@ -86,7 +86,9 @@ class Loss:
         change: accuracy lost between the two, a negative fraction.
         low: lower end of the change's two-sided 90 % interval (Tango 1998).
         high: its upper end.
-        share: of the whole way's loss, a fraction; more than 1 where a later step gains.
+        first: where the way begins, a probe that is passed over aside.
+        last: where it ends.
+        whole: the change on the whole way, a negative fraction.
     """
 
     before: str
@@ -94,7 +96,14 @@ class Loss:
     change: float
     low: float
     high: float
-    share: float
+    first: str
+    last: str
+    whole: float
+
+    @property
+    def share(self) -> float:
+        """Of the whole way's loss, a fraction; more than 1 where another step gains."""
+        return self.change / self.whole
 
 
 def largest_loss(outcomes: Sequence[Outcome]) -> Loss | None:
@@ -116,4 +125,5 @@ def largest_loss(outcomes: Sequence[Outcome]) -> Loss | None:
     before, step = min(pairwise(firm), key=lambda pair: right[pair[1]] - right[pair[0]])
     counts = PairedCounts.of(list(known[step].correct), list(known[before].correct))
     low, high = tango_interval(counts, LEVEL)
-    return Loss(known[before].name, known[step].name, counts.gap, low, high, (right[step] - right[before]) / whole)
+    ends = (known[firm[0]].name, known[firm[-1]].name)
+    return Loss(known[before].name, known[step].name, counts.gap, low, high, *ends, whole / counts.n)

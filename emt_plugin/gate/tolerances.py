@@ -31,6 +31,8 @@ from typing import Any
 
 DEFAULT = 0.05
 KINDS = ("encoder", "model", "checkpoint", "probe")
+# A loss is accepted of one scorer: what another loses is another loss.
+ACCEPTED_BY = "answer"
 WORDS = ("accepted_in", "accepted_on", "accepted_images")
 KEYS = {"model": {"tolerance"}, "pair": {"tolerance", "accepted_loss", *WORDS}}
 
@@ -99,7 +101,9 @@ class Tolerances:
             _check_tables(path, inner, {"tolerance", "model", "pair"})
         return cls(tables, path, override)
 
-    def of(self, model: str, image_set: str, kind: str = "encoder", pair: str | None = None) -> Tolerance:
+    def of(
+        self, model: str, image_set: str, kind: str = "encoder", pair: str | None = None, scorer: str = ACCEPTED_BY
+    ) -> Tolerance:
         """The tolerance of one pair for one kind of reference; command line > pair > model glob > file default.
 
         Args:
@@ -107,6 +111,7 @@ class Tolerances:
             image_set: the image set's id.
             kind: kind of the reference.
             pair: id of the pair, where it has a checkpoint (default: ``model/image_set``).
+            scorer: whose outcomes are compared; losses are accepted of ``answer`` alone.
         """
         if self.override is not None:
             return Tolerance(self.override, "--emt-tolerance", self.override)
@@ -116,7 +121,7 @@ class Tolerances:
             policy, source = self._policy(tables, entry, model, pair, where)
             if policy is None:
                 continue
-            loss = entry.get("accepted_loss")
+            loss = entry.get("accepted_loss") if scorer == ACCEPTED_BY else None
             if loss is None or loss <= policy:
                 return Tolerance(policy, source, policy)
             return Tolerance(

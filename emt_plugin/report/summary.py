@@ -7,7 +7,7 @@ from pathlib import Path
 from emt_plugin.records import RunRecord
 from emt_plugin.records.files import write_atomically
 from emt_plugin.report.terminal import HEAD, notes, row
-from emt_plugin.report.words import headline
+from emt_plugin.report.words import headline, terms
 
 
 def write_summary(folder: Path) -> Path:
@@ -17,6 +17,7 @@ def write_summary(folder: Path) -> Path:
         f"## {_cell(headline(run))}",
         "",
         f"Run `{run.run_id}`, exit code {run.exit_code}. Accuracies on the same images; gap and interval in points.",
+        *([_cell(terms(run))] if terms(run) else []),
         "",
         f"| {' | '.join(HEAD)} |",
         f"|{'---|' * len(HEAD)}",

@@ -14,6 +14,7 @@ from emt_plugin.report.words import (
     percent,
     points,
     replayed,
+    terms,
     to_settle,
     tower_warnings,
     verdict,
@@ -26,7 +27,7 @@ LEFT = {0, 9}
 
 def table(run: RunRecord) -> list[str]:
     """Lines of the summary: the headline, a row for each pair, and what must be said of some."""
-    lines = [headline(run), "", *drawn([HEAD, *(row(pair) for pair in run.pairs)], LEFT)]
+    lines = [headline(run), *([terms(run)] if terms(run) else []), "", *drawn([HEAD, *(row(pair) for pair in run.pairs)], LEFT)]
     steps = step_rows(run)
     if steps:
         lines += ["", "accuracy from the encoder to the answer", *drawn(steps, {0})]

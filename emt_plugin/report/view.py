@@ -68,6 +68,7 @@ class ReportView:
     tone: str
     verdict: str
     detail: str
+    terms: str
     attention: tuple[str, ...]
     replayed: str
     chart: GapChart | None
@@ -92,6 +93,7 @@ def report_view(run: RunRecord, rows: dict[str, list[Row]], thumbs: Path) -> Rep
         tone={"PASS": "pass", "FORGOT": "fail"}.get(verdict, "open"),
         verdict=verdict,
         detail=detail,
+        terms=words.terms(run),
         attention=tuple(attention),
         replayed=replayed,
         chart=gap_chart(run.pairs, labels),
@@ -230,12 +232,21 @@ def _image(pair: PairRecord, row: Row, thumbs: Path) -> ImageView:
         data=data,
         label=pair.labels[row.label],
         answer=answer if len(answer) <= MOST_ANSWER else f"{answer[:MOST_ANSWER]}…",
-        read_as="no class" if row.prediction is None else pair.labels[row.prediction],
+        read_as=_read_as(pair, row),
         reference="–" if predicted is None else pair.labels[predicted],
         kind=row.kind or "",
         ranked=_ranked_first(pair, row),
         row=row.row,
     )
+
+
+def _read_as(pair: PairRecord, row: Row) -> str:
+    if row.prediction is not None:
+        return pair.labels[row.prediction]
+    gating = pair.scores[0] if pair.scores else None
+    if gating and gating.no_class is None:
+        return f"{gating.scorer}: {row.scores[gating.scorer]['detail']}"
+    return "no class"
 
 
 def _ranked_first(pair: PairRecord, row: Row) -> str:

@@ -99,11 +99,10 @@ def where_lost(pair: PairRecord) -> str:
     """One sentence that says where most of the accuracy goes; empty where there are no two steps."""
     if len(pair.steps) < 2:
         return ""
-    first, last = pair.steps[0], pair.steps[-1]
-    way = f"{points((last.correct - first.correct) / pair.n)} points from {first.name} to {last.name}"
     found = pair.largest_loss
     if found is None:
-        return f"Nothing is lost on the way: {way}."
+        return "Nothing is lost on the way from {} to {}.".format(*(step.name for step in (pair.steps[0], pair.steps[-1])))
+    way = f"{points(found.whole)} points from {found.first} to {found.last}"
     place = PLACES.get((found.before, found.step), f"between {found.before} and {found.step}")
     part = f"{points(found.change)} [{points(found.low)}, {points(found.high)}]"
     chance = " That may be chance." if found.high >= 0 else ""
@@ -145,6 +144,15 @@ def replayed(run: RunRecord) -> str:
         f"{count} of {total} images were replayed from the store, the oldest computed {when} UTC; "
         f"--emt-store=refresh computes anew"
     )
+
+
+def terms(run: RunRecord) -> str:
+    """By which scorer and against what the verdicts are, where that is not the answer against the encoder."""
+    gating = next((pair.gating for pair in run.pairs if pair.gating), None)
+    if gating is None or (gating.scorer == "answer" and gating.reference.kind == "encoder"):
+        return ""
+    against = "each model's own encoder" if gating.reference.kind == "encoder" else f"the {reference_name(gating)}"
+    return f"Verdicts are by the scorer {gating.scorer}, against {against}."
 
 
 def headline(run: RunRecord) -> str:

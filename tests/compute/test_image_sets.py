@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from emt_plugin.catalog import Catalog, CatalogError, wordnet_words
-from emt_plugin.data import load_image_set
+from emt_plugin.data import load_image_set, load_train
 from emt_plugin.data.image_set import pixel_hash
 from emt_plugin.errors import CouldNotRun
+from emt_plugin.store import Store
 
 NAMES = ["aquarium_fish", "bee", "cup"]
 
@@ -187,6 +188,34 @@ def test_a_broken_set_is_one_sentence(tmp_path: Path, how: str, says: str) -> No
     with pytest.raises(CouldNotRun, match=says) as caught:
         load(path if how == "torn" else tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_saved_set_of_one_split_has_no_training_images(tmp_path: Path) -> None:
+    table(60).save_to_disk(tmp_path / "single")
+    assert load_train(load(tmp_path / "single", limit=20), 50) is None
+    datasets.DatasetDict({"train": table(30), "test": table(60).select(range(30, 60))}).save_to_disk(tmp_path / "both")
+    train = load_train(load(tmp_path / "both"), 5)
+    assert train is not None
+    assert len(train.items) == 15
+
+
+def test_the_index_of_a_set_is_remembered_by_its_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table(12).to_parquet(tmp_path / "test.parquet")
+    store = Store(tmp_path / "store")
+    first = load(tmp_path, store=store)
+    opened: list[str] = []
+    real = datasets.load_dataset
+    monkeypatch.setattr(
+        datasets, "load_dataset", lambda *arguments, **options: opened.append("") or real(*arguments, **options)
+    )
+    again = load(tmp_path, store=Store(tmp_path / "store"))
+    assert again == first
+    assert opened == []
+    image = again.images(again.items[:1])[0]
+    assert len(opened) == 1
+    assert image.tobytes() == first.images(first.items[:1])[0].tobytes()
+    table(13).to_parquet(tmp_path / "test.parquet")
+    assert load(tmp_path, store=Store(tmp_path / "store")).n_split == 13
 
 
 def test_a_missing_split_names_those_there(tmp_path: Path) -> None:

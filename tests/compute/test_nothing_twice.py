@@ -18,6 +18,7 @@ from transformers.models.clip.modeling_clip import CLIPVisionModel
 from emt_plugin.catalog import Catalog
 from emt_plugin.evaluation import Evaluator, models, observing
 from emt_plugin.mllms.checkpoint import find
+from emt_plugin.mllms.transformers_backend import TransformersBackend
 from emt_plugin.records import PairRecord
 from emt_plugin.settings import Compute, Scoring, Settings, Storing
 from emt_plugin.store import code
@@ -322,6 +323,53 @@ def test_another_tower_is_seen_by_itself(bench: Bench, seen_images: list[int]) -
     assert not pair.encoder.own
     # What the encoder makes of the images is known: its tower is the one that the first model carries.
     assert sum(seen_images) == N
+
+
+@pytest.mark.parametrize("setting", [{"hidden_act": "gelu"}, {"layer_norm_eps": 0.1}, {"num_attention_heads": 4}])
+def test_the_towers_settings(bench: Bench, seen_images: list[int], setting: dict[str, Any]) -> None:
+    bench.edit("config.json", lambda content: content["vision_config"].update(setting))
+    changed = bench.measure()
+    # The model's tower is another now; what the encoder makes of the images by its own is known.
+    assert sum(seen_images) == N
+    shutil.rmtree(bench.folder / "store")
+    assert bench.measure().scores == changed.scores
+    assert changed.encoder is not None
+    assert not changed.encoder.own
+    assert changed.encoder.tower == f"wrong encoder: the same weights with another {next(iter(setting))}"
+
+
+def test_a_tower_without_its_last_layer_is_own_and_the_encoder_still_whole(bench: Bench) -> None:
+    whole = bench.measure()
+    path = bench.folder / "model" / "model.safetensors"
+    tensors = {
+        name: tensor for name, tensor in load_file(path).items() if not ("vision_tower" in name and ".layers.2." in name)
+    }
+    save_file(tensors, path, metadata={"format": "pt"})
+    bench.edit("config.json", lambda content: content["vision_config"].update(num_hidden_layers=2))
+    bench.edit("config.json", lambda content: content.update(vision_feature_layer=-1))
+    cut = bench.measure()
+    assert cut.encoder is not None
+    assert whole.encoder is not None
+    assert (cut.encoder.own, cut.encoder.correct) == (True, whole.encoder.correct)
+    assert cut.scores == whole.scores
+
+
+def test_a_prompt_with_the_date_in_it_is_another_each_day(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = bench.folder / "model" / "chat_template.jinja"
+    path.write_text("{{ strftime_now('%d %B') }} " + path.read_text())
+    assert bench.computed() == N
+    assert bench.computed() == 0
+    backend = TransformersBackend.render
+    monkeypatch.setattr(TransformersBackend, "render", lambda self, prompt: "1 April " + backend(self, prompt))
+    assert bench.computed() == N
+
+
+def test_code_of_the_checkpoint(bench: Bench) -> None:
+    catalog = Catalog.load(bench.folder / "catalog.toml") if bench.measure() else None
+    assert catalog is not None
+    loader = models.ModelLoader(catalog, bench.compute, models.Store(bench.folder / "store"), print)
+    spec = catalog.model("m")
+    assert loader.find(spec).key != loader.find(replace(spec, trust_remote_code=True)).key
 
 
 def test_an_encoder_with_other_preprocessing_sees_for_itself(bench: Bench, seen_images: list[int]) -> None:

@@ -170,7 +170,7 @@ def test_a_judge_that_fails_is_an_incomplete_run(suite: Path) -> None:
         suite, ("--emt-image-set", "mnist-mini", "--emt-limit", "20", "--emt-scorer", "answer,judge"), variables
     )
     assert done.code == 3, done.output
-    assert "the judge at 127.0.0.1:9 cannot be reached after 1 tries" in done.output
+    assert "the judge at http://127.0.0.1:9/v1 cannot be reached after 1 tries" in done.output
     assert "Traceback" not in done.output
 
 
@@ -229,6 +229,51 @@ def test_a_probe_as_reference_where_there_is_no_encoder(run: Start, suite: Path)
     rows = rows_of(done, "mine/mnist-mini")
     right = sum(row["probes"]["vision probe"] == row["label"] for row in rows)
     assert comparison["n11"] + comparison["n01"] == right
+
+
+def test_an_encoder_that_cannot_classify_does_not_stop_a_probe(run: Start, suite: Path) -> None:
+    from emt_plugin.catalog import bundled_folder
+
+    # With a blank, pytest takes the path for one of tests, and its project for the root.
+    encoder = f"--emt-encoder={bundled_folder() / 'models' / 'llava-mini'}"
+    common = ("--emt-image-set", "mnist-mini", "--emt-limit", "60", encoder)
+    stopped = run(*common)
+    assert stopped.code == 3, stopped.output
+    assert "the encoder llava-mini has no text tower to classify with" in stopped.output
+    done = run(*common, "--emt-reference", "probe")
+    assert done.code in (0, 1, 7), done.output
+    pair = done.pair("llava-mini/mnist-mini")
+    assert "has no text tower" in pair["model_facts"]["encoder"]
+    assert pair["encoder"] is None
+    assert "Verdicts are by the scorer answer, against the supervised vision probe." in done.output
+    assert "against the supervised vision probe" in (done.place / "report.html").read_text()
+    assert "against the supervised vision probe" in (done.place / "summary.md").read_text()
+
+
+def test_another_model_as_reference_is_read_by_the_same_scorers(run: Start) -> None:
+    common = ("--emt-image-set", "emoji-mini", "--emt-limit", "100", "--emt-probe-images", "0",
+              "--emt-scorer", "likelihood,text-embedding")  # fmt: skip
+    done = run("--emt-model", "llava-mini-forgot", "--emt-reference", "llava-mini", *common)
+    pair = done.pair("llava-mini-forgot/emoji-mini")
+    assert pair["status"] == "measured", done.output
+    base = run("--emt-model", "llava-mini", *common).pair("llava-mini/emoji-mini")
+    correct = {score["scorer"]: score["correct"] for score in base["scores"]}
+    for comparison in pair["comparisons"]:
+        if comparison["reference"]["kind"] == "model":
+            assert comparison["n11"] + comparison["n01"] == correct[comparison["scorer"]]
+
+
+def test_a_scorer_that_calls_itself_by_anothers_name_is_refused(suite: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    site = tmp_path_factory.mktemp("site")
+    (site / "their_scorers.py").write_text(THIRD_PARTY.replace('name = "last-word"', 'name = "answer"'))
+    info = site / "their_scorers-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-scorers\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[pytest_emt.scorers]\nmine = their_scorers:FirstWord\n")
+    arguments = ("--emt-image-set", "mnist-mini", "--emt-limit", "20", "--emt-scorer", "answer,mine")
+    done = in_a_process(suite, arguments, {"PYTHONPATH": str(site)})
+    assert done.code == 3, done.output
+    assert "the scorer 'mine' calls itself 'answer'" in done.output
 
 
 def test_probes_without_a_training_split_are_marked(run: Start, suite: Path) -> None:
@@ -293,10 +338,20 @@ def test_a_store_that_is_full_does_not_stop_a_run(run: Start, suite: Path) -> No
     assert done.record["complete"]
 
 
-def test_features_beyond_their_size_go(run: Start) -> None:
-    done = run("--emt-image-set", "mnist-mini", "--emt-limit", "40", "--emt-store-size", "10KB")
-    assert not list((done.folder / ".emt_store" / "1" / "features").glob("*/*.safetensors"))
-    assert list((done.folder / ".emt_store" / "1" / "answer").glob("*/*.jsonl"))
+def test_features_take_no_more_than_they_may(run: Start, suite: Path) -> None:
+    features = suite / ".emt_store" / "1" / "features"
+    common = ("--emt-limit", "40", "--emt-batch-size", "8", "--emt-store-size", "100KB")
+    done = run("--emt-image-set", "mnist-mini", *common)
+    # A batch of 8 has about 70 kB: the second fills it, and what follows is not kept.
+    assert len(list(features.glob("*/*.safetensors"))) == 2
+    assert "vision features fill the 100 kB that they may take" in done.output
+    assert len(list((suite / ".emt_store" / "1" / "answer").glob("*/*.jsonl"))) == 1
+    # Another tower's features make room.
+    save_llava(Recipe("other"), suite / "other")
+    old = next(features.iterdir())
+    done = run("--emt-model", "./other", "--emt-image-set", "mnist-mini", *common)
+    assert not old.exists()
+    assert list(features.glob("*/*.safetensors"))
 
 
 @pytest.mark.parametrize(
@@ -307,6 +362,7 @@ def test_features_beyond_their_size_go(run: Start) -> None:
         (("--emt-label-score", "mean"), "are for the scorer 'likelihood'; add it to --emt-scorer"),
         (("--emt-calibrate",), "are for the scorer 'likelihood'; add it to --emt-scorer"),
         (("--emt-scorer", "likelihood", "--emt-label-score", "median"), "unknown --emt-label-score 'median'; known: sum, mean"),
+        (("--emt-scorer", "likelihood", "--emt-update-tolerances"), "accepts losses of the scorer 'answer' alone"),
         (("--emt-probe-images", "few"), "--emt-probe-images few is not a number of images"),
         (("--emt-reference", "probe", "--emt-probe-images", "0"), "--emt-reference probe needs probes"),
         (("--emt-store", "maybe"), "unknown --emt-store 'maybe'; known: use, refresh, off"),

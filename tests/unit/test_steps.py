@@ -62,6 +62,7 @@ def test_where_most_is_lost(counts: list[tuple[str, int]], between: tuple[str, s
     assert found is not None
     assert (found.before, found.step) == between
     assert found.share == pytest.approx(share)
+    assert found.whole == pytest.approx((dict(counts)[found.last] - dict(counts)[found.first]) / 100)
     lost = dict(counts)[between[0]] - dict(counts)[between[1]]
     assert found.change == pytest.approx(-lost / 100)
     assert (found.low, found.high) == pytest.approx(tango_interval(PairedCounts(60, 0, lost, 40 - lost), 0.9))
@@ -81,8 +82,16 @@ def test_the_sentence() -> None:
         "It is lost in several places: −28.0 points from encoder to likelihood; the largest part before the projector, "
         "whose input holds less than the encoder's pooled output: −10.0 [−16.0, −6.1]."
     )
-    assert sentence(("encoder", 80), ("answer", 85)) == "Nothing is lost on the way: +5.0 points from encoder to answer."
+    assert sentence(("encoder", 80), ("answer", 85)) == "Nothing is lost on the way from encoder to answer."
     assert sentence(("encoder", 80)) == ""
+
+
+def test_without_an_encoder_the_way_begins_where_a_probe_is_strong_enough() -> None:
+    said = sentence(("vision probe", 60), ("projector probe", 70), ("likelihood", 65), ("answer", 50))
+    assert said.endswith("−15.0 [−21.8, −10.1] of −20.0 points from projector probe to answer.")
+    assert sentence(("vision probe", 40), ("likelihood", 65), ("answer", 50)).endswith(
+        "−15.0 points from likelihood to answer."
+    )
 
 
 def test_what_may_be_chance_is_said_to_be() -> None:

@@ -164,3 +164,12 @@ def test_updating_makes_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("low", "loss"), [(-0.0612, 0.07), (-0.07, 0.08), (-0.9999, 0.99), (-1.0, 0.99)])
 def test_a_loss_is_accepted_to_the_next_whole_point(low: float, loss: float) -> None:
     assert loss_to_accept(low) == loss
+
+
+def test_a_loss_is_accepted_of_the_answer_alone(tmp_path: Path) -> None:
+    file = tmp_path / "tolerances.toml"
+    file.write_text('tolerance = 0.03\n[pair."m/s"]\naccepted_loss = 0.2\n')
+    read = Tolerances.load(file)
+    assert (read.of("m", "s").value, read.of("m", "s").accepted) == (0.2, True)
+    other = read.of("m", "s", scorer="likelihood")
+    assert (other.value, other.accepted) == (0.03, False)
