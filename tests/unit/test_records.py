@@ -109,6 +109,19 @@ def test_a_record_that_cannot_be_read_says_why(tmp_path: Path) -> None:
         RunRecord.read(tmp_path)
 
 
+def test_a_record_of_the_first_schema_is_read(tmp_path: Path) -> None:
+    run = RunRecord.read(Path(__file__).parent / "records" / "schema-1")
+    assert len(run.pairs) == 4
+    emoji = next(pair for pair in run.pairs if pair.key.image_set == "emoji-mini")
+    counted = json.loads((Path(__file__).parent / "records/schema-1/run.json").read_text())["pairs"]
+    old = next(pair for pair in counted if pair["image_set"] == "emoji-mini")
+    assert {rate.kind: rate.count for rate in emoji.scores[0].kinds} == old["scores"][0]["kinds"]
+    assert emoji.scores[0].kinds[0].rate == emoji.scores[0].kinds[0].count / 314
+    assert (emoji.steps, emoji.largest_loss, emoji.replay) == ((), None, None)
+    run.write(tmp_path)
+    assert RunRecord.read(tmp_path) == run
+
+
 def test_ids_and_file_names() -> None:
     assert PairKey("m", "s").id == "m/s"
     assert PairKey("m", "s", "checkpoint-200").id == "m@checkpoint-200/s"
