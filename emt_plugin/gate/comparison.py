@@ -112,6 +112,11 @@ def compare(
     )
 
 
+def with_itself(comparison: Comparison) -> Comparison:
+    """A comparison of a model with itself, which is no estimate: nothing is lost, whatever the number of images."""
+    return replace(comparison, gap=0.0, low=0.0, high=0.0, verdict="PASS", p=0.0, p_holm=None, n_needed=None)
+
+
 def verdict_of(low: float, high: float, tolerance: float) -> Verdict:
     """The verdict of an interval of the gap; ``tolerance`` is a fraction."""
     if low > -tolerance:
