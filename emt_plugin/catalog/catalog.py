@@ -12,6 +12,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from emt_plugin.catalog.checkpoints import base_of, is_adapter, provenance_of
+from emt_plugin.catalog.errors import CatalogError
 from emt_plugin.catalog.specs import BUNDLED, ImageSetSpec, ModelSpec, bundled_folder
 
 PAPER_IMAGE_SETS = ("mnist", "cifar10", "cifar100", "miniimagenet")
@@ -20,14 +22,10 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 MODEL_KEYS = {"source", "encoder", "aliases", "image_sets", "revision", "trust_remote_code"}
 IMAGE_SET_KEYS = {
     "source", "config", "split", "image", "label", "prompt", "template", "stems", "names", "label_order", "like",
-    "revision", "answer", "train_split", "labels",
+    "revision", "answer", "tuning_answer", "train_split", "labels",
 }  # fmt: skip
 Entry = Mapping[str, Any]
 Spec = TypeVar("Spec", ModelSpec, ImageSetSpec)
-
-
-class CatalogError(ValueError):
-    """A name or a catalog file that the user has to correct; the message says how."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +63,8 @@ class Catalog:
         Raises:
             CatalogError: the name is none of these.
         """
+        if name not in self.models and name not in self._aliases() and _is_adapter(name):
+            return self._adapter(name, encoder, revision)
         entry_name = self._entry_name(name)
         entry = self.models.get(entry_name, {})
         source = str(entry.get("source") or self._path_or_hub_id(name, "model", [*self.models, *self._aliases()]))
@@ -78,6 +78,31 @@ class Catalog:
             image_sets=tuple(entry.get("image_sets", PAPER_IMAGE_SETS)),
             revision=revision or entry.get("revision"),
             trust_remote_code=bool(entry.get("trust_remote_code", False)),
+        )
+
+    def known_source(self, name: str) -> str | None:
+        """The folder or hub id behind a model's name, alias, path or hub id; None for a path that is not here."""
+        try:
+            return self.model(name).source
+        except CatalogError:
+            return None
+
+    def _adapter(self, name: str, encoder: str | None, revision: str | None) -> ModelSpec:
+        """A PEFT adapter in a folder, on the base model that it names."""
+        folder = Path(name).expanduser()
+        base = base_of(folder)
+        if _is_adapter(base):
+            raise CatalogError(f"the adapter {name} was trained on another adapter, {base}: merge that into its base first")
+        try:
+            spec = self.model(base, encoder, revision)
+        except CatalogError as error:
+            raise CatalogError(
+                f"the adapter {name} was trained on '{base}', which is not known here ({error}); "
+                f"evaluate it with --model BASE --checkpoint '{name}'"
+            ) from None
+        known = provenance_of(folder)
+        return replace(
+            spec, id=short_id(name), name=name, adapter=str(folder), adapter_base=known.base_weights if known else None
         )
 
     def encoder_source(self, name: str) -> str:
@@ -134,7 +159,8 @@ class Catalog:
     def models_named(self, names: Iterable[str], encoder: str | None, revision: str | None) -> tuple[ModelSpec, ...]:
         """Specs of all ``names``, with ids that do not clash; what is named twice counts once, by whatever names."""
         specs = [self.model(name, encoder, revision) for name in names]
-        return unique_ids(list({(spec.source, spec.encoder, spec.revision): spec for spec in specs[::-1]}.values())[::-1])
+        distinct = {(spec.source, spec.adapter, spec.encoder, spec.revision): spec for spec in specs[::-1]}
+        return unique_ids(list(distinct.values())[::-1])
 
     def image_sets_named(self, names: Iterable[str]) -> dict[str, ImageSetSpec]:
         """Specs by name, with ids that do not clash; names of one and the same set have the same spec."""
@@ -195,7 +221,9 @@ class Catalog:
         )
 
 
-IMAGE_SET_OPTIONS = ("config", "split", "train_split", "image", "label", "answer", "names", "label_order", "revision")
+IMAGE_SET_OPTIONS = (
+    "config", "split", "train_split", "image", "label", "answer", "tuning_answer", "names", "label_order", "revision",
+)  # fmt: skip
 
 
 def short_id(name: str) -> str:
@@ -214,7 +242,8 @@ def unique_ids(specs: list[Spec]) -> tuple[Spec, ...]:
 
 def suffixed(spec: ModelSpec | ImageSetSpec) -> str:
     """The id with six hex digits of the full source."""
-    return f"{spec.id}-{sha256(spec.source.encode()).hexdigest()[:6]}"
+    full = getattr(spec, "adapter", None) or spec.source
+    return f"{spec.id}-{sha256(full.encode()).hexdigest()[:6]}"
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
@@ -230,6 +259,13 @@ def _located(source: str) -> str:
     folder = bundled_folder()
     image_set = folder / "image_sets" / name
     return str(image_set if image_set.is_dir() else folder / "models" / name)
+
+
+def _is_adapter(name: str) -> bool:
+    try:
+        return bool(name) and is_adapter(Path(name).expanduser())
+    except (OSError, RuntimeError, ValueError):
+        return False
 
 
 def _kind(source: str) -> Literal["hub", "parquet", "saved", "folder"]:
@@ -274,6 +310,7 @@ MUST = {
     "prompt": "must be a string with {labels} where the label names go",
     "template": "must be a string with {} where a label name goes: without it the encoder would see one caption",
     "answer": "must be a string with {} where a label name goes, and may have {a} for its article",
+    "tuning_answer": "must be a string with {} where a label name goes, and may have {a} for its article",
     "names": 'must be "as-is" or "wordnet"',
     "label_order": 'must be "index" or "alphabetical"',
     "trust_remote_code": "must be true or false",
@@ -298,6 +335,7 @@ def _fits(key: str, value: object) -> bool:
         "prompt": "{labels}" in value,
         "template": "{}" in value,
         "answer": "{}" in value,
+        "tuning_answer": "{}" in value,
         "names": value in {"as-is", "wordnet"},
         "label_order": value in {"index", "alphabetical"},
     }

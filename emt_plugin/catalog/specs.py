@@ -23,6 +23,9 @@ class ModelSpec:
         revision: hub revision, None for the default branch.
         image_sets: names of the image sets evaluated by default.
         trust_remote_code: run code that the checkpoint brings, off unless the catalog entry asks for it.
+        adapter: folder of a PEFT adapter on top of it, None for the model alone.
+        adapter_base: content hash of the weights that the adapter was trained on, where it says so.
+        checkpoint: id of this state of a fine-tuning run, None for a model by itself.
     """
 
     id: str
@@ -33,6 +36,14 @@ class ModelSpec:
     image_sets: tuple[str, ...]
     revision: str | None = None
     trust_remote_code: bool = False
+    adapter: str | None = None
+    adapter_base: str | None = None
+    checkpoint: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """The id, and which state of it."""
+        return f"{self.id}@{self.checkpoint}" if self.checkpoint else self.id
 
 
 @dataclass(frozen=True)
@@ -68,7 +79,8 @@ class ImageSetSpec:
         template: the encoder's text for one label, with ``{}`` for its name.
         stems: openings that an answer may have and still be well formed.
         answer: the answer whose probability ranks a label, with ``{}`` for its name and ``{a}`` for its article.
-        train_split: where linear probes are fitted.
+        tuning_answer: the answer that is learned in fine-tuning, written like ``answer``; the default is the paper's.
+        train_split: where linear probes are fitted and models fine-tuned.
         names: ``wordnet`` when label names may be WordNet ids.
         label_order: order of the label names in the prompt.
         revision: hub revision, None for the default branch.
@@ -83,6 +95,7 @@ class ImageSetSpec:
     config: str | None = None
     split: str = "test"
     answer: str = "{}"
+    tuning_answer: str = "The object is a(n) {}."
     train_split: str = "train"
     image: str = "image"
     label: str = "label"
@@ -92,17 +105,34 @@ class ImageSetSpec:
 
     def question(self, labels: tuple[str, ...]) -> Question:
         """What is asked, for these label names in the order of their index."""
-        ordered = sorted(labels) if self.label_order == "alphabetical" else labels
         return Question(
-            prompt=self.prompt.replace("{labels}", ", ".join(ordered)),
+            prompt=self._asked(labels),
             labels=labels,
-            answers=tuple(self.answer.replace("{a}", article(label)).replace("{}", label) for label in labels),
+            answers=tuple(_filled(self.answer, label) for label in labels),
             stem=re.split(r"\{a?\}", self.answer)[0].rstrip(),
         )
+
+    def tuning_question(self, labels: tuple[str, ...]) -> str:
+        """What is asked in fine-tuning: the prompt's sentences before the one that lists the labels (the paper, section 5)."""
+        sentences = re.split(r"(?<=[.?!])\s+", self.prompt.partition("{labels}")[0])
+        before = " ".join(sentences[:-1])
+        return before or self._asked(labels)
+
+    def tuned_answer(self, label: str) -> str:
+        """What is answered in fine-tuning, for one label name."""
+        return _filled(self.tuning_answer, label)
 
     def caption(self, label: str) -> str:
         """The encoder's text for one label name."""
         return self.template.replace("{}", label)
+
+    def _asked(self, labels: tuple[str, ...]) -> str:
+        ordered = sorted(labels) if self.label_order == "alphabetical" else labels
+        return self.prompt.replace("{labels}", ", ".join(ordered))
+
+
+def _filled(answer: str, label: str) -> str:
+    return answer.replace("{a}", article(label)).replace("{}", label)
 
 
 def article(noun: str) -> str:

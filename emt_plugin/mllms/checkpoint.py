@@ -6,9 +6,11 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from emt_plugin.catalog.checkpoints import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from emt_plugin.errors import CouldNotRun
 from emt_plugin.store import Store, content_hash
 
@@ -18,6 +20,8 @@ DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 STORED_DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 ORIGINAL_LLAVA = {"LlavaLlamaForCausalLM", "LlavaMistralForCausalLM", "LlavaMptForCausalLM", "LlavaQwenForCausalLM"}
+# Weights that LLaVA's own LoRA training leaves beside an adapter.
+TRAINED_BESIDE = ("non_lora_trainables.bin", "mm_projector.bin")
 TEMPLATES = ("*chat_template*", "additional_chat_templates/*.jinja", "tokenizer_config.json", "*processor_config.json")
 SETTINGS = (
     "config.json", "generation_config.json", "*processor_config.json", "tokenizer*", "special_tokens_map.json",
@@ -34,11 +38,13 @@ class Checkpoint:
         folder: where its files are.
         name: what the user calls it, for messages.
         config: its ``config.json``.
+        adapter: folder of a PEFT adapter on top of it.
     """
 
     folder: Path
     name: str
     config: dict[str, Any]
+    adapter: Path | None = None
 
     @property
     def weights(self) -> list[Path]:
@@ -53,7 +59,7 @@ class Checkpoint:
     def bytes_needed(self, dtype: str | None) -> int:
         """Bytes of all its tensors in ``dtype`` (``float32``, ...), or as stored for None."""
         total = 0
-        for path in self.weights:
+        for path in [*self.weights, *([self.adapter / ADAPTER_WEIGHTS] if self.adapter else [])]:
             for stored, elements in _tensors(path):
                 floating = stored.startswith(("F", "BF"))
                 total += elements * (DTYPE_BYTES.get(dtype or "", BYTES.get(stored, 4)) if floating else BYTES.get(stored, 8))
@@ -71,8 +77,43 @@ class Checkpoint:
         return str(named or self.stored_dtype()).removeprefix("torch.")
 
     def fingerprint(self, store: Store | None = None) -> str:
-        """A hash of the content of its weights; ``store`` remembers those of files that have not changed."""
-        return content_hash(self.weights, store)
+        """A hash of the content of its weights and its adapter's; ``store`` remembers those of files that have not changed."""
+        base = content_hash(self.weights, store)
+        if self.adapter is None:
+            return base
+        adapter = content_hash([self.adapter / ADAPTER_CONFIG, self.adapter / ADAPTER_WEIGHTS], store)
+        return sha256(f"{base}+{adapter}".encode()).hexdigest()
+
+    def refuse_other_base(self, wanted: str | None, store: Store | None = None) -> None:
+        """Refuse an adapter that was trained on other weights.
+
+        Args:
+            wanted: content hash of the weights that it was trained on; None where it does not say.
+            store: remembers hashes of files that have not changed.
+
+        Raises:
+            CouldNotRun: they are not this checkpoint's.
+        """
+        if wanted and self.adapter and content_hash(self.weights, store) != wanted:
+            raise CouldNotRun(
+                f"the adapter {self.adapter} was trained on other weights than those of {self.folder}; "
+                f"name the base that it was trained on with --model"
+            )
+
+    def refuse_other_architecture(self, base: Checkpoint) -> None:
+        """Refuse a checkpoint that cannot have been trained from ``base``.
+
+        Raises:
+            CouldNotRun: its class or the shape of one of its parts is another.
+        """
+        for part in ("", "text_config", "vision_config"):
+            mine, theirs = (config.get(part) or {} if part else config for config in (self.config, base.config))
+            for key in ("architectures", "model_type", "hidden_size", "num_hidden_layers", "image_size", "patch_size"):
+                if mine.get(key) != theirs.get(key) and (part or key in {"architectures", "model_type"}):
+                    where = f"{part}.{key}" if part else key
+                    raise CouldNotRun(
+                        f"{self.name} is no checkpoint of {base.name}: its {where} is {mine.get(key)}, not {theirs.get(key)}"
+                    )
 
     def is_dated(self) -> bool:
         """Whether its chat template writes the date into prompts."""
@@ -85,7 +126,14 @@ class Checkpoint:
         return content_hash(found - set(self.weights), store)
 
 
-def find(source: str, name: str, fetch_name: str, revision: str | None = None, encoder: bool = False) -> Checkpoint:
+def find(
+    source: str,
+    name: str,
+    fetch_name: str,
+    revision: str | None = None,
+    encoder: bool = False,
+    adapter: str | None = None,
+) -> Checkpoint:
     """The checkpoint behind a local folder or a hub id.
 
     Args:
@@ -94,6 +142,7 @@ def find(source: str, name: str, fetch_name: str, revision: str | None = None, e
         fetch_name: what ``emt fetch`` calls it.
         revision: hub revision.
         encoder: it is a vision encoder rather than a multimodal LLM.
+        adapter: folder of a PEFT adapter on top of it.
 
     Raises:
         CouldNotRun: it is not on this machine, is no checkpoint, or is in a format that is not loaded here.
@@ -101,8 +150,10 @@ def find(source: str, name: str, fetch_name: str, revision: str | None = None, e
     local = Path(source)
     folder = local if local.is_dir() else _from_hub(source, name, fetch_name, revision)
     config = _config(folder, name)
-    checkpoint = Checkpoint(folder, name, config)
+    checkpoint = Checkpoint(folder, name, config, Path(adapter) if adapter else None)
     _check_format(checkpoint)
+    if checkpoint.adapter:
+        _check_adapter(checkpoint.adapter, name)
     if not any((folder / file).exists() for file in PROCESSOR_FILES):
         raise CouldNotRun(
             f"{name} has no processor (processor_config.json or preprocessor_config.json in {folder}); "
@@ -143,8 +194,7 @@ def _config(folder: Path, name: str) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        hint = " (it is an adapter: merge it into its base first)" if (folder / "adapter_config.json").exists() else ""
-        raise CouldNotRun(f"{name} is no checkpoint: {folder} has no config.json{hint}") from None
+        raise CouldNotRun(f"{name} is no checkpoint: {folder} has no config.json") from None
     except (OSError, ValueError) as error:
         raise CouldNotRun(f"{name}: {path} cannot be read ({error})") from None
     if not isinstance(config, dict):
@@ -173,10 +223,36 @@ def _check_format(checkpoint: Checkpoint) -> None:
     )
 
 
-def _tensors(path: Path) -> Iterator[tuple[str, int]]:
-    """(stored dtype, number of elements) of every tensor, from the header alone."""
+def _check_adapter(folder: Path, name: str) -> None:
+    """Refuse an adapter that peft would load with parts of it missing."""
+    if not (folder / ADAPTER_WEIGHTS).exists():
+        pickled = " (pickled weights are not loaded: convert them to safetensors)" if any(folder.glob("*.bin")) else ""
+        raise CouldNotRun(f"{name} is no adapter: {folder} has no {ADAPTER_WEIGHTS}{pickled}")
+    beside = next((file for file in TRAINED_BESIDE if (folder / file).exists()), None)
+    if beside:
+        raise CouldNotRun(
+            f"{name} is an adapter in the original LLaVA format: {beside} beside it was trained too and would be left out; "
+            f"merge it and convert it with transformers' own script: "
+            f"python -m transformers.models.llava.convert_llava_weights_to_hf"
+        )
+    try:
+        config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        names = list(_header(folder / ADAPTER_WEIGHTS))
+        lacking = [module for module in config.get("modules_to_save") or () if not any(f".{module}." in key for key in names)]
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise CouldNotRun(f"{name}: the adapter in {folder} cannot be read ({error})") from None
+    if lacking:
+        raise CouldNotRun(f"{name} lacks the weights of its {lacking[0]}, which its adapter_config.json names: save it again")
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """The tensors of a safetensors file by name, from its header alone."""
     with path.open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    for key, tensor in header.items():
-        if key != "__metadata__":
-            yield tensor["dtype"], math.prod(tensor["shape"])
+    return {key: tensor for key, tensor in header.items() if key != "__metadata__"}
+
+
+def _tensors(path: Path) -> Iterator[tuple[str, int]]:
+    """(stored dtype, number of elements) of every tensor."""
+    for tensor in _header(path).values():
+        yield tensor["dtype"], math.prod(tensor["shape"])

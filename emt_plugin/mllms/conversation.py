@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +59,46 @@ def adds_special_tokens(tokenizer: Any, text: str) -> bool:
     return not (tokenizer.bos_token and text.startswith(tokenizer.bos_token))
 
 
+@dataclass(frozen=True)
+class Answered:
+    """A conversation with its answer.
+
+    Attributes:
+        text: all of it, up to the token that ends the answer.
+        new_tokens: how many of its tokens, at the end, are the answer's and not the prompt's.
+    """
+
+    text: str
+    new_tokens: int
+
+
+def answered(processor: Any, asked: Conversation, answers: Sequence[str], ends: list[int], name: str) -> list[Answered]:
+    """The conversations with some answers, as the template writes them.
+
+    Args:
+        processor: the checkpoint's.
+        asked: the user's turn.
+        answers: what the model says.
+        ends: tokens that end an answer.
+        name: the checkpoint, for messages.
+
+    Raises:
+        CouldNotRun: the template takes no answer, or changes it.
+    """
+    tokenizer = processor.tokenizer
+    prompt = tokens_of(tokenizer, asked.text)
+    before, end = _frame(processor, asked, answers, ends, name)
+    found = []
+    for answer in answers:
+        text = before + answer + str(tokenizer.convert_ids_to_tokens(end))
+        tokens = tokens_of(tokenizer, text)
+        shared = next((at for at, pair in enumerate(zip(prompt, tokens, strict=False)) if pair[0] != pair[1]), len(prompt))
+        if tokens[-1] != end or shared == len(tokens):
+            raise CouldNotRun(f"the tokenizer of {name} does not take the end of an answer for one token")
+        found.append(Answered(text, len(tokens) - shared))
+    return found
+
+
 def label_candidates(processor: Any, asked: Conversation, question: Question, ends: list[int], name: str) -> Candidates:
     """The tokens of every label's answer: those of the whole conversation with it, less the prompt's.
 
@@ -75,18 +116,22 @@ def label_candidates(processor: Any, asked: Conversation, question: Question, en
     """
     tokenizer = processor.tokenizer
     prompt = tokens_of(tokenizer, asked.text)
-    kind, before, behind = _around_an_answer(processor, asked, name)
-    end = _end_token(tokenizer, behind, ends)
-    full = []
-    for answer in question.answers:
-        if _with_answer(processor, asked, answer, kind) != before + answer + behind:
-            raise CouldNotRun(f"the chat template of {name} changes the answer '{answer}', so labels cannot be ranked by it")
-        full.append([*tokens_of(tokenizer, before + answer), end])
+    before, end = _frame(processor, asked, question.answers, ends, name)
+    full = [[*tokens_of(tokenizer, before + answer), end] for answer in question.answers]
     stem = tokens_of(tokenizer, before + question.stem) if question.stem else prompt
     try:
         return candidates(prompt, stem, full)
     except ValueError:
         raise CouldNotRun(f"the chat template of {name} writes a prompt that no answer goes on from") from None
+
+
+def _frame(processor: Any, asked: Conversation, answers: Sequence[str], ends: list[int], name: str) -> tuple[str, int]:
+    """What the template writes before any of these answers, and the token with which it ends them."""
+    kind, before, behind = _around_an_answer(processor, asked, name)
+    for answer in answers:
+        if _with_answer(processor, asked, answer, kind) != before + answer + behind:
+            raise CouldNotRun(f"the chat template of {name} changes the answer '{answer}', so labels cannot be ranked by it")
+    return before, _end_token(processor.tokenizer, behind, ends)
 
 
 def _end_token(tokenizer: Any, behind: str, ends: list[int]) -> int:

@@ -61,7 +61,7 @@ class TransformersBackend:
         self.checkpoint = checkpoint
         self.device = device
         self._say = say
-        self.model, self.processor = _loaded(checkpoint, device, dtype, trust_remote_code, attention)
+        self.model, self.processor = load_model(checkpoint, device, dtype, trust_remote_code, attention)
         self.dtype = str(self.model.dtype).removeprefix("torch.")
         self.attention = str(self.model.config.get_text_config(decoder=True)._attn_implementation)
         self.vision = _vision(self.model, self.processor, store or Store(Path(), "off"), checkpoint.name)
@@ -261,7 +261,7 @@ class TransformersBackend:
         """The tokens of every label's answer behind the prompt."""
         if question not in self._candidates:
             asked = self._asked(question.prompt)
-            ends = _end_tokens(self.model, self.processor.tokenizer)
+            ends = end_tokens(self.model, self.processor.tokenizer)
             self._candidates[question] = label_candidates(self.processor, asked, question, ends, self.checkpoint.name)
         return self._candidates[question]
 
@@ -304,22 +304,27 @@ def _vision(model: Any, processor: Any, store: Store, name: str) -> VisionTower 
     )
 
 
-def _end_tokens(model: Any, tokenizer: Any) -> list[int]:
+def end_tokens(model: Any, tokenizer: Any) -> list[int]:
     """Tokens at which generation stops."""
     ends = model.generation_config.eos_token_id
     return [int(end) for end in (ends if isinstance(ends, list) else [ends, tokenizer.eos_token_id]) if end is not None] or [0]
 
 
 def _pad_token(model: Any, tokenizer: Any) -> int:
-    for token in (model.generation_config.pad_token_id, tokenizer.pad_token_id, *_end_tokens(model, tokenizer)):
+    for token in (model.generation_config.pad_token_id, tokenizer.pad_token_id, *end_tokens(model, tokenizer)):
         if token is not None:
             return int(token)
     return 0
 
 
-def _loaded(
-    checkpoint: Checkpoint, device: str, dtype: str | None, trust_remote_code: bool, attention: str | None
+def load_model(
+    checkpoint: Checkpoint, device: str, dtype: str | None, trust_remote_code: bool = False, attention: str | None = None
 ) -> tuple[Any, Any]:
+    """A model with its adapter, ready for inference, and its processor; for the arguments see ``TransformersBackend``.
+
+    Raises:
+        CouldNotRun: transformers cannot load it, or its adapter does not fit.
+    """
     from transformers import AutoModelForImageTextToText, AutoProcessor
     from transformers.utils.logging import disable_progress_bar
 
@@ -339,6 +344,10 @@ def _loaded(
         text = " ".join(str(error).split())[:200]
         raise CouldNotRun(f"{checkpoint.name} cannot be loaded by transformers ({type(error).__name__}: {text})") from None
     refuse_random_weights(checkpoint.name, info)
+    if checkpoint.adapter:
+        from emt_plugin.mllms.adapter import with_adapter
+
+        model = with_adapter(model, checkpoint.adapter, checkpoint.name)
     tokenizer = processor.tokenizer
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
