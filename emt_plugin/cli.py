@@ -1,17 +1,22 @@
-"""``emt``: what is known, what can be fetched, and a report drawn anew. The gate itself is pytest."""
+"""``emt``: what is known, what can be fetched, fine-tuning, and a report drawn anew. The gate itself is pytest."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
+from fractions import Fraction
 from pathlib import Path
 
 from emt_plugin import sizes
 from emt_plugin.catalog import Catalog, CatalogError, ImageSetSpec, ModelSpec
 from emt_plugin.errors import CouldNotRun
-from emt_plugin.records import RecordError
+from emt_plugin.records import RecordError, RunRecord
+from emt_plugin.report import study
+from emt_plugin.report.marks import MarksError
 from emt_plugin.store import DEFAULT_FOLDER, prune, shelves
 from emt_plugin.throughput import table as timings_table
 
@@ -22,9 +27,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         return command(options)
-    except (CatalogError, CouldNotRun, RecordError, timings_table.TimingsError, sizes.SizeError, OSError) as error:
+    except (CatalogError, CouldNotRun, RecordError, MarksError, timings_table.TimingsError, sizes.SizeError, OSError) as error:
         print(f"emt: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("emt: stopped; what was finished is kept, and the same command goes on from there", file=sys.stderr)
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -41,8 +49,12 @@ def _parser() -> argparse.ArgumentParser:
     add("image-sets", _image_sets, "list the image sets of the catalog")
     fetch = add("fetch", _fetch, "download models with their encoders, and image sets, for use without a network")
     fetch.add_argument("names", nargs="+", metavar="NAME", help="a model, encoder or image set: catalog name or hub id")
+    _add_finetune(add("finetune", _finetune, "fine-tune a LLaVA on one image set, with a checkpoint after each epoch"))
     report = add("report", _report, "draw report.html and summary.md of a run anew, from its record")
     report.add_argument("folder", type=Path, metavar="RUN_DIR", help="folder of one run, such as reports/20261124-101500-1f2e")
+    along = add("study", _study, "show the trajectories of a run as Markdown tables")
+    along.add_argument("folder", type=Path, metavar="RUN_DIR", help="folder of one run with checkpoints")
+    along.add_argument("--write", type=Path, metavar="FILE", help="put the tables between their marks in this file")
     timings = add("throughput", _throughput, "show the timings of a run with --emt-throughput as a table")
     timings.add_argument("file", type=Path, metavar="JSON", help="what --benchmark-json wrote")
     timings.add_argument("--write", type=Path, metavar="README", help="put the table between its marks in this file")
@@ -54,6 +66,64 @@ def _parser() -> argparse.ArgumentParser:
     store.add_argument("--kind", action="append", metavar="KIND", help="prune this kind only, such as features; repeatable")
     store.add_argument("--all", action="store_true", help="prune everything")
     return parser
+
+
+def _add_finetune(parser: argparse.ArgumentParser) -> None:
+    from emt_plugin.finetune.settings import BATCH_SIZES, LEARNING_RATES, METHODS, FinetuneSettings
+
+    known = FinetuneSettings()
+    rates = ", ".join(f"{rate:g} for {method}" for method, rate in LEARNING_RATES.items())
+    sizes_of = ", ".join(f"{size} for {method}" for method, size in BATCH_SIZES.items())
+    add = parser.add_argument
+    add("--model", required=True, metavar="NAME", help="the base: catalog name, folder or hub id of a LLaVA")
+    add("--image-set", required=True, metavar="NAME", help="whose training split is learned: catalog name, folder or hub id")
+    add("--out", required=True, type=Path, metavar="DIR", help="where checkpoints go; a run that is there already goes on")
+    add("--method", choices=METHODS, default=known.method,
+        help=f"linear: the projector alone; lora: projector, and LoRA on the language model [{known.method}]")  # fmt: skip
+    add("--epochs", type=int, default=known.epochs, metavar="N", help=f"passes over the training images [{known.epochs}]")
+    add("--save-fractions", type=_fractions, default=(), metavar="F[,F]",
+        help="further checkpoints within the first epoch, such as 1/8,1/2")  # fmt: skip
+    add("--learning-rate", type=float, metavar="X", help=f"the highest; warm-up before it, a cosine after it [{rates}]")
+    add("--batch-size", type=int, metavar="N", help=f"conversations in one step, over all processes [{sizes_of}]")
+    add("--device-batch-size", type=int, metavar="N",
+        help="conversations in one forward [a process's share of the batch, at most 8 on a GPU]")  # fmt: skip
+    add("--gradient-checkpointing", action=argparse.BooleanOptionalAction,
+        help="compute activations twice to save memory [on a GPU]")  # fmt: skip
+    add("--rank", type=int, default=known.rank, metavar="N", help=f"of LoRA [{known.rank}]")
+    add(
+        "--alpha",
+        type=int,
+        default=known.alpha,
+        metavar="N",
+        help=f"of LoRA, whose updates are scaled by alpha / rank [{known.alpha}]",
+    )
+    add("--dropout", type=float, default=known.dropout, metavar="X", help=f"of LoRA's input [{known.dropout:g}]")
+    add("--limit", type=int, metavar="N", help="training images of each class at most [all]")
+    add("--seed", type=int, default=known.seed, metavar="N", help=f"of initial weights, order and dropout [{known.seed}]")
+    add("--dtype", choices=("float32", "bfloat16"),
+        help="of the frozen weights [float32 on the CPU, bfloat16 on a GPU]")  # fmt: skip
+    add("--device", choices=("cpu", "cuda", "mps"), help="where to train; several GPUs by `accelerate launch` [what is there]")
+
+
+def _fractions(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(Fraction(part.strip())) for part in text.split(","))
+    except (ValueError, ZeroDivisionError):
+        raise argparse.ArgumentTypeError(f"'{text}' is no list of fractions; write such as 1/8,1/2") from None
+
+
+def _finetune(options: argparse.Namespace) -> int:
+    from emt_plugin.finetune import FinetuneSettings, finetune
+
+    catalog = Catalog.load(options.catalog)
+    names = [field.name for field in fields(FinetuneSettings) if hasattr(options, field.name)]
+    settings = FinetuneSettings(**{name: getattr(options, name) for name in names})
+    done = finetune(
+        catalog.model(options.model), catalog.image_set(options.image_set), options.out, settings, options.dtype, options.device
+    )
+    if os.environ.get("RANK", "0") == "0":
+        print(f"evaluate them: pytest benchmarks --model {options.model} --checkpoint '{done.folder}/checkpoint-*'")
+    return 0
 
 
 def _models(options: argparse.Namespace) -> int:
@@ -106,6 +176,15 @@ def _report(options: argparse.Namespace) -> int:
 
     print(render(options.folder))
     print(write_summary(options.folder))
+    return 0
+
+
+def _study(options: argparse.Namespace) -> int:
+    if options.write:
+        study.write(options.folder, options.write)
+    else:
+        run = RunRecord.read(options.folder)
+        print(f"{study.short_table(run)}\n\n{study.full_tables(run)}")
     return 0
 
 

@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-BEGIN, END = "<!-- throughput: written by `emt throughput` -->", "<!-- /throughput -->"
+from emt_plugin.report.marks import put_between
+
 HEAD = ("| | CPU-seconds an image | compared with | CPU-seconds an image | ratio |", "|---|---|---|---|---|")
 EACH = "a forward for each label"
 ALONE = "the same, logits of the label alone"
 
 
 class TimingsError(ValueError):
-    """A file that holds no timings, or no place to write them; the message says what to do."""
+    """A file that holds no timings; the message says what to do."""
 
 
 def table(path: Path) -> str:
@@ -42,14 +43,10 @@ def write(path: Path, readme: Path) -> None:
     """Put the table between its marks in a README.
 
     Raises:
-        TimingsError: the file holds no timings, or the README has no marks.
+        TimingsError: the file holds no timings.
+        MarksError: the README has no marks.
     """
-    text = readme.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise TimingsError(f"{readme} has no place for the table: put {BEGIN} and {END} where it goes")
-    readme.write_text(f"{before}{BEGIN}\n{table(path)}\n{END}{after}", encoding="utf-8")
+    put_between(readme, "throughput", "emt throughput", table(path))
 
 
 def _rows(timing: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from emt_plugin.cli import main
-from emt_plugin.throughput.table import BEGIN, END
+from emt_plugin.report.marks import marks
+
+BEGIN, END = marks("throughput", "emt throughput")
 
 RANKED = {
     "cpu_seconds_per_image": {

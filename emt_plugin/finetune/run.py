@@ -1,0 +1,312 @@
+"""Continued fine-tuning of a LLaVA on one image set, one checkpoint for each epoch (the paper, section 5)."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from emt_plugin.catalog import ImageSetSpec, ModelSpec
+from emt_plugin.catalog.checkpoints import Provenance
+from emt_plugin.data import ImageSet, load_image_set, load_train
+from emt_plugin.errors import CouldNotRun
+from emt_plugin.evaluation.devices import refuse_missing_device
+from emt_plugin.finetune.settings import FinetuneSettings
+from emt_plugin.mllms.checkpoint import Checkpoint, find
+from emt_plugin.records.files import write_atomically
+
+SETTINGS_FILE = "finetune.json"
+ALL = 10**9
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """What a run left.
+
+    Attributes:
+        folder: where.
+        checkpoints: in order of training.
+    """
+
+    folder: Path
+    checkpoints: tuple[Path, ...]
+
+
+def finetune(
+    model: ModelSpec,
+    image_set: ImageSetSpec,
+    folder: Path,
+    settings: FinetuneSettings | None = None,
+    dtype: str | None = None,
+    device: str | None = None,
+    say: Callable[[str], None] = print,
+) -> Finetuned:
+    """Fine-tune a model on the training split of an image set; a run that was killed goes on where it was.
+
+    Checkpoints are PEFT adapters, ``folder/checkpoint-<step>``, with the projector among their weights and ``emt.json`` beside
+    them. Under ``accelerate launch`` all processes take part.
+
+    Args:
+        model: any LLaVA architecture of transformers, from the catalog.
+        image_set: from the catalog; no image of its evaluated split is trained on.
+        folder: where checkpoints go.
+        settings: how it is trained; None for the defaults.
+        dtype: of the frozen weights, ``float32`` or ``bfloat16``; None for bfloat16 on an NVIDIA or AMD GPU, else float32.
+        device: ``cpu`` keeps training off a GPU that is there; None for whatever accelerate finds.
+        say: told what a person who waits should know.
+
+    Raises:
+        CouldNotRun: the model or the images cannot be had, the folder holds another run, training diverged, or a checkpoint
+            could not be saved. What was saved before is whole.
+    """
+    place = device or _default_place()
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    decided = (settings or FinetuneSettings()).resolved(processes, place != "cpu")
+    if model.adapter:
+        raise CouldNotRun(f"{model.name} is an adapter: fine-tune its base, or merge the two with peft first")
+    if device:
+        refuse_missing_device(device)
+    checkpoint = find(model.source, model.id, model.name, model.revision)
+    images = _training_images(image_set, decided.limit)
+    description = {
+        "base": _known_as(model),
+        "base_weights": checkpoint.fingerprint(),
+        "image_set": image_set.id,
+        "image_set_fingerprint": images.fingerprint,
+        "question": image_set.tuning_question(images.labels),
+        "answer": image_set.tuning_answer,
+        "processes": processes,
+        "dtype": dtype or ("bfloat16" if place == "cuda" else "float32"),
+        **decided.as_record(),
+    }
+    _claim(folder, description)
+    try:
+        with warnings.catch_warnings():
+            # transformers and peft tell each other of their deprecations.
+            warnings.simplefilter("ignore")
+            with _alone_in(folder):
+                _train(checkpoint, images, folder, decided, description, place, model.trust_remote_code, say)
+    except RuntimeError as error:
+        from emt_plugin.mllms.transformers_backend import ran_out_of_memory
+
+        if not ran_out_of_memory(error):
+            raise
+        raise CouldNotRun(
+            f"memory ran out on {place} with {decided.device_batch_size} conversations in each forward: run it again with a "
+            f"smaller --device-batch-size, and --gradient-checkpointing if it is not on"
+        ) from None
+    except ImportError as error:
+        raise CouldNotRun(f"fine-tuning needs more packages: pip install 'pytest-emt[finetune]' ({error})") from None
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    return Finetuned(folder, tuple(found))
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a run is cut into steps.
+
+    Attributes:
+        per_device: conversations in one forward.
+        accumulation: forwards in one step of one process.
+        steps: in each epoch.
+        save_at: steps after which a checkpoint is saved.
+    """
+
+    per_device: int
+    accumulation: int
+    steps: int
+    save_at: frozenset[int]
+
+
+def _train(
+    checkpoint: Checkpoint,
+    images: ImageSet,
+    folder: Path,
+    settings: FinetuneSettings,
+    description: Mapping[str, Any],
+    place: str,
+    trust_remote_code: bool,
+    say: Callable[[str], None],
+) -> None:
+    from transformers import PrinterCallback, set_seed
+    from transformers.utils import logging
+
+    from emt_plugin.finetune.adapters import with_adapter
+    from emt_plugin.finetune.conversations import Collator, Conversations
+    from emt_plugin.finetune.trainer import CheckpointTrainer, SaveAt, can_be_resumed, step_of, whole_checkpoints
+    from emt_plugin.mllms.transformers_backend import end_tokens, load_model
+
+    logging.set_verbosity_error()
+    set_seed(settings.seed)
+    loaded, processor = load_model(checkpoint, "cpu", description["dtype"], trust_remote_code)
+    made = with_adapter(loaded, settings, description["base"])
+    rows = Conversations(images, processor, end_tokens(loaded, processor.tokenizer), checkpoint.name)
+    schedule = _schedule(settings, len(rows))
+    arguments = _arguments(folder, settings, schedule, place, description["dtype"])
+    if arguments.n_gpu > 1:
+        raise CouldNotRun(
+            f"one process sees {arguments.n_gpu} GPUs: start one for each, accelerate launch --num_processes {arguments.n_gpu} "
+            f"-m emt_plugin.cli finetune ..., or show it one with CUDA_VISIBLE_DEVICES=0"
+        )
+    trainer = CheckpointTrainer(
+        folder,
+        lambda step, epoch, loss: _provenance(description, step, epoch, loss),
+        lambda saved, loss: say(f"{saved}" + ("" if loss is None else f": mean loss {loss:.4f}")),
+        model=made,
+        args=arguments,
+        train_dataset=rows,
+        data_collator=Collator(processor),
+        callbacks=[SaveAt(schedule.save_at)],
+    )
+    if trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled:
+        raise CouldNotRun("sharded training is not supported: use an accelerate configuration without DeepSpeed and FSDP")
+    # It would print the summary of the last step as a dictionary.
+    trainer.remove_callback(PrinterCallback)
+    found = whole_checkpoints(folder)
+    start = found[-1] if found else None
+    whole = start is not None and step_of(start) >= max(schedule.save_at)
+    if start and not whole and not can_be_resumed(start):
+        raise CouldNotRun(f"{start} lacks what training needs to go on (optimizer.pt); name another folder with --out")
+    if trainer.is_world_process_zero():
+        say(_announcement(checkpoint.name, images, settings, schedule, made, start, whole))
+    # Nobody saves before everybody has looked where to go on.
+    trainer.accelerator.wait_for_everyone()
+    if not whole:
+        trainer.train(resume_from_checkpoint=str(start) if start else None)
+
+
+def _arguments(folder: Path, settings: FinetuneSettings, schedule: Schedule, place: str, dtype: str) -> Any:
+    from transformers import TrainingArguments
+
+    return TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=schedule.per_device,
+        gradient_accumulation_steps=schedule.accumulation,
+        num_train_epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=math.ceil(settings.warmup * schedule.steps * settings.epochs),
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.gradient_norm,
+        optim="adamw_torch",
+        seed=settings.seed,
+        data_seed=settings.seed,
+        save_strategy="no",
+        logging_strategy="no",
+        report_to=[],
+        remove_unused_columns=False,
+        disable_tqdm=not sys.stderr.isatty(),
+        use_cpu=place == "cpu",
+        bf16=dtype == "bfloat16",
+        ddp_find_unused_parameters=False,
+        dataloader_pin_memory=place != "cpu",
+        gradient_checkpointing=settings.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False} if settings.gradient_checkpointing else None,
+    )
+
+
+def _provenance(description: Mapping[str, Any], step: int, epoch: float, loss: float | None) -> Provenance:
+    known = dict(description)
+    named = {name: known.pop(name) for name in ("base", "base_weights", "image_set", "image_set_fingerprint", "method")}
+    mean = None if loss is None else round(loss, 6)
+    return Provenance(**named, step=step, epoch=round(epoch, 6), settings=known, loss=mean)
+
+
+def _announcement(
+    name: str, images: ImageSet, settings: FinetuneSettings, schedule: Schedule, made: Any, start: Path | None, whole: bool
+) -> str:
+    if start and whole:
+        return f"{start.parent} is complete: {start.name} is its last checkpoint"
+    trained = sum(weights.numel() for weights in made.parameters() if weights.requires_grad)
+    return (
+        f"fine-tuning {name} on {len(images.items)} images of {images.spec.id}, {settings.method}, {trained:,} weights: "
+        f"{settings.epochs} x {schedule.steps} steps of {settings.batch_size}"
+        + (f", going on from {start.name}" if start else "")
+    )
+
+
+def _training_images(spec: ImageSetSpec, limit: int | None) -> ImageSet:
+    found = load_train(load_image_set(spec), limit or ALL)
+    if found is None:
+        raise CouldNotRun(
+            f"image set {spec.id} has no split '{spec.train_split}' with all its classes to fine-tune on; "
+            f"name one with train_split in a catalog file (--catalog)"
+        )
+    return found
+
+
+def _known_as(model: ModelSpec) -> str:
+    """The base's name for others: its catalog name or hub id, never where it lies on this machine."""
+    return model.id if Path(model.name).expanduser().exists() else model.name
+
+
+def _claim(folder: Path, description: dict[str, Any]) -> None:
+    """Make the folder this run's, or see that it is.
+
+    Raises:
+        CouldNotRun: it holds another run.
+    """
+    path = folder / SETTINGS_FILE
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        others = sorted(folder.glob("checkpoint-*"))
+        if not path.exists() and others:
+            raise CouldNotRun(f"{folder} holds {others[0].name} of another run; name another folder with --out")
+        if not others:
+            write_atomically(path, (json.dumps(description, indent=1) + "\n").encode())
+            return
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CouldNotRun(f"{folder} cannot be used ({error}); name another folder with --out") from None
+    other = sorted(name for name in {*known, *description} if known.get(name) != description.get(name))
+    if other:
+        raise CouldNotRun(
+            f"{folder} holds a run with another {other[0]} ({known.get(other[0])}, not {description.get(other[0])}); "
+            f"name another folder with --out"
+        )
+
+
+def _schedule(settings: FinetuneSettings, images: int) -> Schedule:
+    """The steps over so many training images; ``settings`` are resolved."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    size = settings.device_batch_size or 1
+    accumulation = (settings.batch_size or 1) // processes // size
+    steps = math.ceil(math.ceil(images / (size * processes)) / accumulation)
+    within = {max(1, round(fraction * steps)) for fraction in settings.save_fractions}
+    return Schedule(size, accumulation, steps, frozenset(within | {steps * epoch for epoch in range(1, settings.epochs + 1)}))
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder; the processes of one run share it.
+
+    Raises:
+        CouldNotRun: another run is in it.
+    """
+    if os.environ.get("RANK", "0") != "0":
+        yield
+        return
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise CouldNotRun(f"another run is training into {folder}; wait for it, or name another folder with --out") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _default_place() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
