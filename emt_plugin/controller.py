@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from emt_plugin.errors import one_line
+from emt_plugin.forgetting import Trajectory
 from emt_plugin.gate import with_holm
 from emt_plugin.gate.exit_code import INCOMPLETE, NOTHING, STOPPED, Outcome, exit_code
 from emt_plugin.link import COULD_NOT_RUN, SKIPPED, ended, key_of, pair_id_of, pairs_of, worse
@@ -176,6 +177,7 @@ class Controller:
             pairs=tuple(pairs),
         )
         try:
+            run = replace(run, trajectories=self._trajectories(pairs))
             self._lines = table(run)
             self._write(run)
             self._lines += self._update_tolerances(pairs)
@@ -203,6 +205,16 @@ class Controller:
         render(self.folder)
         write_summary(self.folder)
 
+    def _trajectories(self, pairs: list[PairRecord]) -> tuple[Trajectory, ...]:
+        if not self._settings.trajectories:
+            return ()
+        from emt_plugin.trajectories import trajectories_of
+
+        rows = {name: found.rows for name, found in self._journalled.items()}
+        image_sets = list(dict.fromkeys(image_set for _, image_set in self._settings.pairs))
+        selected = {pair.key.image_set for pair in pairs}
+        return trajectories_of(self._settings.trajectories, [spec for spec in image_sets if spec.id in selected], pairs, rows)
+
     def _why_incomplete(self, pairs: list[PairRecord]) -> str | None:
         reasons = [f"{pair.key.id}: {pair.reason}" for pair in pairs if pair.gating is None] or self._faults
         if not reasons:
@@ -226,17 +238,21 @@ class Controller:
 
 def adjusted(pairs: list[PairRecord]) -> list[PairRecord]:
     """Pairs with Holm's adjustment over all comparisons that gate."""
-    gating = [pair.gating for pair in pairs if pair.gating]
-    done = iter(with_holm(gating))
+    done = iter(with_holm([pair.gating for pair in pairs if pair.gating and not is_identity(pair)]))
     result = []
     for pair in pairs:
-        if pair.gate is None:
+        if pair.gate is None or is_identity(pair):
             result.append(pair)
             continue
         comparisons = list(pair.comparisons)
         comparisons[pair.gate] = next(done)
         result.append(replace(pair, comparisons=tuple(comparisons)))
     return result
+
+
+def is_identity(pair: PairRecord) -> bool:
+    """Whether a pair is the base of trajectories, which is compared with itself."""
+    return pair.gating is not None and pair.gating.reference.kind == "checkpoint" and pair.key.checkpoint is None
 
 
 def check_writable(reports: Path) -> None:

@@ -13,6 +13,7 @@ from emt_plugin.errors import CouldNotRun, ForgettingError, one_line
 from emt_plugin.gate import TolerancesError
 from emt_plugin.records import PairKey, PairRecord
 from emt_plugin.records.record import Status
+from emt_plugin.settings import pair_key
 
 MEASURED: pytest.StashKey[list[PairRecord]] = pytest.StashKey()
 PAYLOAD = "emt_pairs"
@@ -76,14 +77,21 @@ def key_of(item: pytest.Item) -> PairKey | None:
     if not {"emt_model", "emt_image_set"} <= set(parameters):
         return None
     model, image_set = parameters["emt_model"], parameters["emt_image_set"]
-    return PairKey(model.id, image_set.id) if isinstance(model, ModelSpec) and isinstance(image_set, ImageSetSpec) else None
+    return pair_key(model, image_set) if isinstance(model, ModelSpec) and isinstance(image_set, ImageSetSpec) else None
 
 
 def model_by_model(items: list[pytest.Item]) -> list[pytest.Item]:
     """Items that have pairs, those of one model together, models and image sets in order of first appearance."""
-    named = {item: key.model if (key := key_of(item)) else "" for item in items}
-    models = list(dict.fromkeys(named.values()))
-    return sorted(items, key=lambda item: models.index(named[item]))
+    keys = {item: key_of(item) for item in items}
+    models = list(dict.fromkeys((key.model, key.checkpoint) if key else None for key in keys.values()))
+    image_sets = list(dict.fromkeys(key.image_set if key else None for key in keys.values()))
+
+    def place(item: pytest.Item) -> tuple[int, int]:
+        key = keys[item]
+        model = (key.model, key.checkpoint) if key else None
+        return models.index(model), image_sets.index(key.image_set if key else None)
+
+    return sorted(items, key=place)
 
 
 def pair_id_of(nodeid: str, known: Collection[str]) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from emt_plugin import sizes
-from emt_plugin.catalog import Catalog, CatalogError, ImageSetSpec, ModelSpec
+from emt_plugin.catalog import Catalog, CatalogError, ImageSetSpec, ModelSpec, TrajectorySpec, trajectories
 from emt_plugin.gate import Tolerances, TolerancesError
 from emt_plugin.gate.tolerances import ACCEPTED_BY, parse_tolerance, refuse_inline_tables
 from emt_plugin.plugin import is_active
@@ -58,10 +58,19 @@ def _build(config: pytest.Config) -> Settings:
     reference = catalog.model(option.emt_reference, None, None) if option.emt_reference and not probe_gates else None
     if reference and reference.source in {model.source for model in models}:
         raise pytest.UsageError(f"emt: --emt-reference {option.emt_reference} is the model itself; name another")
+    runs = _trajectories(config, catalog, models)
+    if runs:
+        reference = runs[0].base
+        models = (reference, *(state.model for run in runs for state in run.states))
     tolerances = _tolerances_file(config)
     override = parse_tolerance(option.emt_tolerance) if option.emt_tolerance else None
     read = Tolerances.load(tolerances if tolerances and tolerances.exists() else None, override)
     scoring = _scoring(config, probe_gates)
+    if option.emt_update_tolerances and runs:
+        raise pytest.UsageError(
+            "emt: --emt-update-tolerances accepts no loss of a checkpoint, whose name the next run will have again; "
+            "leave one of the two out"
+        )
     if option.emt_update_tolerances and scoring.scorers[0] != ACCEPTED_BY:
         raise pytest.UsageError(
             f"emt: --emt-update-tolerances accepts losses of the scorer '{ACCEPTED_BY}' alone; name it first"
@@ -76,6 +85,7 @@ def _build(config: pytest.Config) -> Settings:
         catalog=catalog,
         pairs=_pairs(catalog, models, option.emt_image_set or config.getini("emt_image_set")),
         reference=reference,
+        trajectories=runs,
         tolerances=read,
         tolerances_file=tolerances,
         compute=_compute(config),
@@ -86,6 +96,25 @@ def _build(config: pytest.Config) -> Settings:
         given={name.removeprefix("emt_"): value for name, value in sorted(vars(option).items())
                if name.startswith("emt_") and value not in (None, False)},
     )  # fmt: skip
+
+
+def _trajectories(config: pytest.Config, catalog: Catalog, models: tuple[ModelSpec, ...]) -> tuple[TrajectorySpec, ...]:
+    option = config.option
+    if not option.emt_checkpoint:
+        if option.emt_trained_on:
+            raise pytest.UsageError("emt: --emt-trained-on tells of checkpoints; name those with --emt-checkpoint")
+        return ()
+    if len(models) > 1:
+        raise pytest.UsageError("emt: --emt-checkpoint needs the one model that the checkpoints started from; name one model")
+    if models[0].adapter:
+        raise pytest.UsageError(f"emt: {models[0].name} is an adapter; name the base that the checkpoints are of with --model")
+    if option.emt_reference:
+        raise pytest.UsageError(
+            "emt: checkpoints are compared with the model that they started from; leave --emt-reference out"
+        )
+    named = [name.strip() for names in option.emt_trained_on or () for name in names.split(",")]
+    known = catalog.image_sets_named(named)
+    return trajectories(catalog, models[0], option.emt_checkpoint, [known[name].id for name in named])
 
 
 def check_throughput(config: pytest.Config) -> None:

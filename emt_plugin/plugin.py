@@ -14,6 +14,7 @@ pytest_plugins = ["emt_plugin.suite"]
 PAIR_FIXTURES = ("emt_model", "emt_image_set")
 GATE_FIXTURE = "_emt_gate"
 THROUGHPUT_FIXTURE = "emt_throughput"
+CHECKPOINT_FIXTURE = "emt_checkpoint"
 # Options with which pytest runs no test.
 ONLY_TELLS = (
     "help", "version", "collectonly", "showfixtures", "show_fixtures_per_test", "setuponly", "setupplan", "markers",
@@ -34,6 +35,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--emt-reference", metavar="MODEL",
         help="gate against this model on the same images, or against a linear probe on the vision features with `probe` "
              "[the model's own encoder]")  # fmt: skip
+    add("--emt-checkpoint", action="append", dest="emt_checkpoint", metavar="GLOB",
+        help="gate each of these checkpoints of one model against that model, in order of training; repeatable")  # fmt: skip
+    add("--emt-trained-on", action="append", metavar="NAME[,NAME]",
+        help="image sets that the checkpoints were trained on [what they say]")  # fmt: skip
     add("--emt-revision", metavar="REV", help="hub revision of the models [the default branch]")
     add("--emt-catalog", metavar="FILE", help="TOML file with more [models.*] and [image_sets.*]")
     add(
@@ -110,13 +115,19 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pycollect_makeitem(collector: pytest.Collector) -> Generator[None, object, object]:
-    """Timings where they are asked for and pairs where they are not: the others make no item, so none is skipped."""
+    """Timings, trajectories or pairs, whichever was asked for: the others make no item, so none is skipped."""
     made = yield
     if not isinstance(made, list):
         return made
-    timed = bool(getattr(collector.config.option, "emt_throughput", False))
-    unwanted = PAIR_FIXTURES if timed else (THROUGHPUT_FIXTURE,)
-    return [item for item in made if not uses(item, *unwanted)]
+    option = collector.config.option
+    timed, along = bool(getattr(option, "emt_throughput", False)), bool(getattr(option, "emt_checkpoint", None))
+
+    def wanted(item: pytest.Item) -> bool:
+        if uses(item, *PAIR_FIXTURES):
+            return not timed and uses(item, CHECKPOINT_FIXTURE) == along
+        return timed or not uses(item, THROUGHPUT_FIXTURE)
+
+    return [item for item in made if wanted(item)]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from emt_plugin.catalog import Catalog, ImageSetSpec, ModelSpec
+from emt_plugin.catalog import Catalog, ImageSetSpec, ModelSpec, TrajectorySpec
 from emt_plugin.gate import Tolerances
 from emt_plugin.records import PairKey
 from emt_plugin.store import DEFAULT_FOLDER, StoreMode
@@ -101,6 +101,7 @@ class Settings:
         catalog: where names are looked up.
         pairs: the model x image-set pairs, in order.
         reference: the MLLM to compare with; None for each model's own encoder.
+        trajectories: fine-tuning runs, all of one base, which is then the reference.
         tolerances: policy and accepted losses.
         tolerances_file: where accepted losses are written.
         compute: how models are run.
@@ -114,6 +115,7 @@ class Settings:
     catalog: Catalog = field(default_factory=Catalog.load)
     pairs: tuple[tuple[ModelSpec, ImageSetSpec], ...] = ()
     reference: ModelSpec | None = None
+    trajectories: tuple[TrajectorySpec, ...] = ()
     tolerances: Tolerances = field(default_factory=Tolerances)
     tolerances_file: Path | None = None
     compute: Compute = field(default_factory=Compute)
@@ -126,6 +128,8 @@ class Settings:
     @property
     def reference_kind(self) -> str:
         """Kind of the reference that gates."""
+        if self.trajectories:
+            return "checkpoint"
         if self.scoring.probe_gates:
             return "probe"
         return "model" if self.reference else "encoder"
@@ -133,12 +137,13 @@ class Settings:
     @property
     def keys(self) -> tuple[PairKey, ...]:
         """Keys of all pairs, in order."""
-        return tuple(PairKey(model.id, image_set.id) for model, image_set in self.pairs)
+        return tuple(pair_key(model, image_set) for model, image_set in self.pairs)
 
     def as_record(self) -> dict[str, Any]:
         """The settings as plain data, for the run record."""
         return {
             "models": list(dict.fromkeys(model.id for model, _ in self.pairs)),
+            "checkpoints": [state.model.checkpoint for run in self.trajectories for state in run.states],
             "image_sets": list(dict.fromkeys(image_set.id for _, image_set in self.pairs)),
             "reference": self.reference.id if self.reference else self.reference_kind,
             "tolerances": self.tolerances.path.name if self.tolerances.path else None,
@@ -148,3 +153,8 @@ class Settings:
             "store": self.store.mode,
             "given": dict(self.given),
         }
+
+
+def pair_key(model: ModelSpec, image_set: ImageSetSpec) -> PairKey:
+    """What identifies the result of a model on an image set."""
+    return PairKey(model.id, image_set.id, model.checkpoint)

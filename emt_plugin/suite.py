@@ -14,6 +14,7 @@ from emt_plugin.catalog.catalog import Spec, suffixed
 from emt_plugin.errors import CouldNotRun, ForgettingError
 from emt_plugin.link import record
 from emt_plugin.plugin import settings_of
+from emt_plugin.settings import pair_key
 
 if TYPE_CHECKING:
     from emt_plugin.data import ImageSet
@@ -80,10 +81,10 @@ class Gate:
             loaded = self.evaluator.model(model_spec)
             pair = self.evaluator.measure(loaded, self.evaluator.image_set(image_set_spec), tolerance)
         except Exception as error:
-            from emt_plugin.records import PairKey, PairRecord
+            from emt_plugin.records import PairRecord
 
             reason = str(error) if isinstance(error, CouldNotRun) else f"{type(error).__name__} in the test, see its traceback"
-            self._record(PairRecord(PairKey(model_spec.id, image_set_spec.id), status="could-not-run", reason=reason))
+            self._record(PairRecord(pair_key(model_spec, image_set_spec), status="could-not-run", reason=reason))
             raise
         self._record(pair)
         Measurement(pair).assert_not_forgotten()
@@ -152,3 +153,9 @@ def emt_measurement(_emt_gate: Gate, emt_model: Model, emt_image_set: ImageSet, 
     if pair.gating is None:
         raise CouldNotRun(pair.reason or "no verdict")
     return Measurement(pair)
+
+
+@pytest.fixture
+def emt_checkpoint(emt_measurement: Measurement) -> Measurement:
+    """One checkpoint of a trajectory, or its base, on one image set; with ``--emt-checkpoint`` only."""
+    return emt_measurement

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from emt_plugin.catalog import ImageSetSpec, ModelSpec, display
 from emt_plugin.data import ImageSet, load_image_set
@@ -19,12 +19,12 @@ from emt_plugin.evaluation.scorers import PairScorers
 from emt_plugin.evaluation.thumbs import write_thumbs
 from emt_plugin.forgetting import largest_loss, steps
 from emt_plugin.forgetting.steps import VISION_PROBE
-from emt_plugin.gate import Reference, Tolerance
+from emt_plugin.gate import Reference, Tolerance, with_itself
 from emt_plugin.records import EncoderFacts, Journal, PairKey, PairRecord, Row, RunPlace, Timing
 from emt_plugin.report.view import shown_rows
 from emt_plugin.scoring import Score
 from emt_plugin.scoring.protocol import Judge
-from emt_plugin.settings import Settings
+from emt_plugin.settings import Settings, pair_key
 from emt_plugin.store import Store
 
 PROBE = Reference("probe", VISION_PROBE)
@@ -56,7 +56,8 @@ class Evaluator:
         self._progress = progress
         self._store = Store(settings.store.folder, settings.store.mode, say, settings.store.most_bytes)
         gates = settings.reference_kind == "encoder"
-        self._loader = ModelLoader(settings.catalog, settings.compute, self._store, say, gates)
+        base = settings.reference if settings.trajectories else None
+        self._loader = ModelLoader(settings.catalog, settings.compute, self._store, say, gates, base)
         self._model: Model | None = None
         self._reference: Model | None = None
         self._judge: Judge | None = None
@@ -81,9 +82,12 @@ class Evaluator:
         """
         if self._model is None or self._model.spec != spec:
             self.close()
-            self._model = self._loader.find(spec, self.settings.reference)
-            if self.settings.reference:
-                self._reference = self._loader.find_reference(self.settings.reference, self._model)
+            reference = self.settings.reference
+            if reference and not self.settings.trajectories:
+                self._model = self._loader.find(spec, reference)
+                self._reference = self._loader.find_reference(reference, self._model)
+            else:
+                self._model = self._loader.find(spec)
         return self._model
 
     def measure(self, model: Model, image_set: ImageSet, tolerance: float | None = None) -> PairRecord:
@@ -104,8 +108,12 @@ class Evaluator:
         with self._journal() as journal:
             if journal:
                 journal.start(start)
-            others = self._reference_model(image_set)
+            others = self._base(model, image_set) if self.settings.trajectories else self._reference_model(image_set)
             rows = self._observed(start, image_set, scorers, encoder, others, journal)
+            if self.settings.trajectories and others is None:
+                rows, others = self._as_base(model, image_set, rows)
+                if journal:
+                    journal.append(start.key, rows)
             rows, note = self._probed(model, image_set, rows)
             if journal and note:
                 journal.append(start.key, rows)
@@ -150,13 +158,14 @@ class Evaluator:
         """What is known of a pair before its first image."""
         prompt = image_set.question.prompt
         return PairRecord(
-            key=PairKey(model.spec.id, image_set.spec.id),
+            key=pair_key(model.spec, image_set.spec),
             prompt=prompt,
             n_split=image_set.n_split,
             labels=image_set.labels,
             model_facts={
                 "source": display(model.spec.source),
                 "revision": model.spec.revision,
+                "adapter": display(model.spec.adapter) if model.spec.adapter else None,
                 "fingerprint": model.key["weights"],
                 "architecture": model.facts.architecture,
                 "dtype": model.dtype,
@@ -223,15 +232,56 @@ class Evaluator:
         known = (self._reference.spec.source, image_set.spec)
         if known not in self._reference_scores:
             # The model's text tower reads both: its reference has none of its own.
-            scorers = self._scorers(self._reference, image_set, self._model or self._reference)
-            scores: list[dict[str, Score]] = []
-            with self._progress(f"{self._reference.spec.id}/{image_set.spec.id}", len(image_set.items)) as advance:
-                for batch in scorers.observer.observed(image_set.items):
-                    scores += scorers.scores(batch)
-                    advance(len(batch))
-            against = Reference("model", self._reference.spec.id)
-            self._reference_scores[known] = ReferenceScores(against, tuple(scores))
+            embedder = self._model or self._reference
+            self._reference_scores[known] = self._scored(self._reference, embedder, image_set, "model")
         return self._reference_scores[known]
+
+    def _base(self, model: Model, image_set: ImageSet) -> ReferenceScores | None:
+        """What the scorers make of the base of a trajectory; None where ``model`` is the base.
+
+        Base and checkpoint are never in memory together: with adapters that would take twice the base's.
+        """
+        base = self.settings.reference
+        if base is None or model.spec == base:
+            return None
+        known = (base.source, image_set.spec)
+        if known not in self._reference_scores:
+            model.free()
+            self._reference = self._loader.find(base)
+            self._reference_scores[known] = self._scored(self._reference, self._reference, image_set, "checkpoint")
+            self._reference.free()
+            self._reference = None
+        return self._reference_scores[known]
+
+    def _as_base(self, model: Model, image_set: ImageSet, rows: list[Row]) -> tuple[list[Row], ReferenceScores]:
+        """The rows of a base compared with itself, which is how far its trajectory begins."""
+        against = Reference("checkpoint", model.spec.id)
+        scores = [{name: Score(**score) for name, score in row.scores.items()} for row in rows]
+        found = ReferenceScores(against, tuple(scores))
+        self._reference_scores[model.spec.source, image_set.spec] = found
+        return [
+            replace(
+                row,
+                references={**row.references, against.key: row.prediction},
+                reference_correct={
+                    **row.reference_correct,
+                    against.key: {name: bool(score.correct) for name, score in mine.items()},
+                },
+            )
+            for row, mine in zip(rows, scores, strict=True)
+        ], found
+
+    def _scored(
+        self, model: Model, embedder: Model, image_set: ImageSet, kind: Literal["model", "checkpoint"]
+    ) -> ReferenceScores:
+        """What the scorers make of all images, as a reference."""
+        scorers = self._scorers(model, image_set, embedder)
+        scores: list[dict[str, Score]] = []
+        with self._progress(f"{model.spec.id}/{image_set.spec.id}", len(image_set.items)) as advance:
+            for batch in scorers.observer.observed(image_set.items):
+                scores += scorers.scores(batch)
+                advance(len(batch))
+        return ReferenceScores(Reference(kind, model.spec.id), tuple(scores))
 
     def _probed(self, model: Model, image_set: ImageSet, rows: list[Row]) -> tuple[list[Row], str]:
         """The rows with what linear probes read from the features, and what to say of the probes; empty without any."""
@@ -250,12 +300,16 @@ class Evaluator:
     def _tolerance(self, key: PairKey, kind: str, scorer: str, given: float | None) -> Tolerance:
         if given is not None:
             return Tolerance(given, "emt.check(tolerance=...)", given)
-        return self.settings.tolerances.of(key.model, key.image_set, kind, scorer=scorer)
+        return self.settings.tolerances.of(key.model, key.image_set, kind, key.id, scorer)
 
     def _gated(self, pair: PairRecord) -> PairRecord:
         """The pair with the comparison that gates: the first scorer's, with the reference that was asked for."""
         wanted = self.settings.reference_kind
         gate = next((index for index, c in enumerate(pair.comparisons) if c.reference.kind == wanted), None)
+        comparisons = tuple(
+            with_itself(c) if c.reference.kind == "checkpoint" and not pair.key.checkpoint else c for c in pair.comparisons
+        )
+        pair = replace(pair, comparisons=comparisons)
         return replace(pair, gate=gate, reason=None if gate is not None else _nothing_to_compare(pair.key.model, wanted))
 
 

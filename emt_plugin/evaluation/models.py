@@ -183,16 +183,24 @@ class ModelLoader:
         store: where facts and features are kept.
         say: told what a person who waits should know.
         encoder_gates: an encoder that cannot be had stops a pair; else it is left out with a note.
+        base: what all other models are checkpoints of: they have its architecture, and run in its dtype.
     """
 
     def __init__(
-        self, catalog: Catalog, compute: Compute, store: Store, say: Callable[[str], None], encoder_gates: bool = True
+        self,
+        catalog: Catalog,
+        compute: Compute,
+        store: Store,
+        say: Callable[[str], None],
+        encoder_gates: bool = True,
+        base: ModelSpec | None = None,
     ) -> None:
         self._catalog = catalog
         self._compute = compute
         self._store = store
         self._say = say
         self._encoder_gates = encoder_gates
+        self._base = base
 
     def find(self, spec: ModelSpec, reference: ModelSpec | None = None) -> Model:
         """A model with its encoder, neither of them loaded yet.
@@ -205,6 +213,9 @@ class ModelLoader:
             CouldNotRun: it is not on this machine, or not in a format that is loaded here.
         """
         checkpoint = _checkpoint(spec)
+        checkpoint.refuse_other_base(spec.adapter_base, self._store)
+        if self._base and spec.source != self._base.source:
+            checkpoint.refuse_other_architecture(_checkpoint(self._base))
         encoder, note = self._encoder(spec, checkpoint)
         together = [checkpoint, *([encoder.checkpoint] if encoder else []), *([_checkpoint(reference)] if reference else [])]
         device, dtype = self._placed(checkpoint)
@@ -230,7 +241,8 @@ class ModelLoader:
     def _placed(self, checkpoint: Checkpoint) -> tuple[str, str]:
         """Device and dtype."""
         device = self._compute.device or default_device(self._store)
-        return device, self._compute.dtype or ("float32" if device == "cpu" else checkpoint.own_dtype())
+        like = _checkpoint(self._base) if self._base else checkpoint
+        return device, self._compute.dtype or ("float32" if device == "cpu" else like.own_dtype())
 
     def _encoder(self, spec: ModelSpec, checkpoint: Checkpoint) -> tuple[EncoderSource | None, str]:
         """The model's encoder, and why there is none although one is known."""
@@ -257,7 +269,7 @@ class ModelLoader:
             "attention": self._compute.attention or "the model's own",
             "remote_code": remote_code,
             "image_processor": IMAGE_PROCESSOR_BACKEND,
-            "packages": minor_versions(*PACKAGES),
+            "packages": minor_versions(*PACKAGES, *(["peft"] if checkpoint.adapter else [])),
             "code": code_hash("mllms", "encoders", "data/image_set.py", "evaluation/observing.py", "evaluation/models.py"),
         }
 
@@ -308,4 +320,4 @@ class ModelLoader:
 
 
 def _checkpoint(spec: ModelSpec) -> Checkpoint:
-    return find(spec.source, spec.id, spec.name, spec.revision)
+    return find(spec.source, spec.shown, spec.name, spec.revision, adapter=spec.adapter)

@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from emt_plugin.forgetting import Loss, Step
+from emt_plugin.forgetting import Change, Keep, Loss, Step, Trajectory
+from emt_plugin.forgetting.trajectory import Cell, ClassLoss, State
 from emt_plugin.gate import Comparison, Reference, Tolerance, wilson_interval
 from emt_plugin.gate.comparison import LEVEL
 from emt_plugin.records.files import write_atomically
 
-SCHEMA = 2
+SCHEMA = 3
 Status = Literal["measured", "could-not-run", "crashed", "not-run"]
 
 
@@ -200,6 +201,7 @@ class RunRecord:
         settings: the settings in force.
         environment: versions, machine, git state.
         pairs: in the order they were selected.
+        trajectories: fine-tuning runs, state by state; none without ``--emt-checkpoint``.
     """
 
     run_id: str
@@ -211,6 +213,7 @@ class RunRecord:
     settings: Mapping[str, Any]
     environment: Mapping[str, Any]
     pairs: tuple[PairRecord, ...]
+    trajectories: tuple[Trajectory, ...] = ()
 
     def write(self, folder: Path) -> Path:
         """Write ``run.json`` into ``folder``."""
@@ -233,7 +236,8 @@ class RunRecord:
             if schema not in range(1, SCHEMA + 1):
                 raise ValueError(f"it has schema {schema}, and this version reads 1 to {SCHEMA}")
             pairs = tuple(pair_from_dict(upgraded(pair, schema)) for pair in content.pop("pairs"))
-            return cls(**content, pairs=pairs)
+            runs = tuple(_trajectory(run) for run in content.pop("trajectories", ()))
+            return cls(**content, pairs=pairs, trajectories=runs)
         except FileNotFoundError:
             raise RecordError(f"{folder} holds no run.json; name the folder of one run") from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -282,6 +286,39 @@ def pair_from_dict(content: Mapping[str, Any]) -> PairRecord:
             "timing": Timing(**rest["timing"]) if rest["timing"] else None,
         }
     )
+
+
+def _trajectory(content: Mapping[str, Any]) -> Trajectory:
+    changes = ("backward_transfer", "forgetting_from_first", "forgetting_from_max")
+    return Trajectory(
+        **{
+            **content,
+            "trained_on": tuple(content["trained_on"]),
+            "image_sets": tuple(content["image_sets"]),
+            "states": tuple(_state(state) for state in content["states"]),
+            "keep": _keep(content["keep"]),
+            "unmeasured": tuple(content["unmeasured"]),
+            **{name: _change(content[name]) for name in changes},
+        }
+    )
+
+
+def _keep(content: Mapping[str, Any] | None) -> Keep | None:
+    return Keep(**{**content, "recovered": tuple(content["recovered"])}) if content else None
+
+
+def _state(content: Mapping[str, Any]) -> State:
+    changes = {name: _change(content[name]) for name in ("domain", "elsewhere")}
+    return State(**{**content, **changes, "cells": tuple(_cell(cell) for cell in content["cells"])})
+
+
+def _cell(content: Mapping[str, Any]) -> Cell:
+    gone = tuple(ClassLoss(**loss) for loss in content["gone"])
+    return Cell(**{**content, "change": _change(content["change"]), "gone": gone})
+
+
+def _change(content: Mapping[str, Any] | None) -> Change | None:
+    return Change(**content) if content else None
 
 
 def _score(content: Mapping[str, Any]) -> ScoreSummary:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from emt_plugin.forgetting import Trajectory
 from emt_plugin.records import RunRecord
 from emt_plugin.records.files import write_atomically
+from emt_plugin.report import trajectory_words
 from emt_plugin.report.terminal import HEAD, notes, row
 from emt_plugin.report.words import headline, terms
 
@@ -19,6 +21,8 @@ def write_summary(folder: Path) -> Path:
         f"Run `{run.run_id}`, exit code {run.exit_code}. Accuracies on the same images; gap and interval in points.",
         *([_cell(terms(run))] if terms(run) else []),
         "",
+        *(line for found in run.trajectories for line in _trajectory(found)),
+        *(["### All pairs", ""] if run.trajectories else []),
         f"| {' | '.join(HEAD)} |",
         f"|{'---|' * len(HEAD)}",
         *(f"| {' | '.join(map(_cell, row(pair)))} |" for pair in run.pairs),
@@ -27,6 +31,23 @@ def write_summary(folder: Path) -> Path:
     path = folder / "summary.md"
     write_atomically(path, ("\n".join(lines) + "\n").encode())
     return path
+
+
+def _trajectory(run: Trajectory) -> list[str]:
+    head, *rows = trajectory_words.table(run)
+    return [
+        "",
+        f"### {_cell(run.name)}",
+        "",
+        f"{_cell(trajectory_words.domain(run))} {_cell(trajectory_words.to_keep(run))}",
+        "",
+        f"| {' | '.join(map(_cell, head))} |",
+        f"|{'---|' * len(head)}",
+        *(f"| {' | '.join(map(_cell, row))} |" for row in rows),
+        "",
+        _cell(trajectory_words.metrics(run)),
+        "",
+    ]
 
 
 MARKUP = str.maketrans({sign: f"\\{sign}" for sign in "\\`*_<>|"} | {"\n": " ", "\r": " "})

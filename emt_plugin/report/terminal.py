@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 
 from emt_plugin.forgetting.steps import ANSWER, CLEAN_ANSWER, ENCODER, ORDER
 from emt_plugin.records import PairRecord, RunRecord
+from emt_plugin.report import trajectory_words
 from emt_plugin.report.words import (
     accepted_note,
     accuracies,
@@ -27,14 +28,39 @@ LEFT = {0, 9}
 
 def table(run: RunRecord) -> list[str]:
     """Lines of the summary: the headline, a row for each pair, and what must be said of some."""
-    lines = [headline(run), *([terms(run)] if terms(run) else []), "", *drawn([HEAD, *(row(pair) for pair in run.pairs)], LEFT)]
+    lines = [headline(run), *([terms(run)] if terms(run) else [])]
+    shown = [pair for pair in run.pairs if not in_a_trajectory(pair, run)]
+    if shown:
+        lines += ["", *drawn([HEAD, *(row(pair) for pair in shown)], LEFT)]
     steps = step_rows(run)
     if steps:
         lines += ["", "accuracy from the encoder to the answer", *drawn(steps, {0})]
     others = other_rows(run)
     if others:
         lines += ["", "the scorers that do not gate", *drawn(others, {0, 1})]
-    return lines + notes(run)
+    return lines + along(run) + notes(run)
+
+
+def in_a_trajectory(pair: PairRecord, run: RunRecord) -> bool:
+    """Whether the table of a trajectory says all that there is to say of a pair: its accuracy and a plain verdict."""
+    plain = pair.gating is not None and not pair.gating.by_accepted_loss and not pair.gating.may_be_chance
+    return plain and any(
+        found.model == pair.key.model and state.checkpoint == pair.key.checkpoint and pair.key.image_set in found.image_sets
+        for found in run.trajectories
+        for state in found.states
+    )
+
+
+def along(run: RunRecord) -> list[str]:
+    """The trajectories of a run, each with its table, the checkpoint to keep and the field's numbers."""
+    lines: list[str] = []
+    if run.settings.get("checkpoints") and not run.trajectories:
+        lines += ["", "no trajectory is drawn: the base was not measured on all image sets"]
+    for found in run.trajectories:
+        head = f"trajectory {found.name} of {found.model}: {trajectory_words.domain(found)}"
+        lines += ["", head, *drawn(trajectory_words.table(found), {0})]
+        lines += [trajectory_words.to_keep(found), trajectory_words.metrics(found)]
+    return lines
 
 
 def drawn(rows: Sequence[Sequence[str]], left: Collection[int]) -> list[str]:
@@ -101,6 +127,8 @@ def notes(run: RunRecord) -> list[str]:
     """What must be said beside the table: reasons, what would settle a pair, accepted losses, towers."""
     said = []
     for pair in run.pairs:
+        if in_a_trajectory(pair, run):
+            continue
         text = pair.reason if pair.gating is None else "; ".join(filter(None, (to_settle(pair), accepted_note(pair))))
         if text:
             said.append(f"{pair.key.id}: {text}")

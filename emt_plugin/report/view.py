@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from emt_plugin.forgetting import Trajectory
 from emt_plugin.records import PairRecord, Row, RunRecord
-from emt_plugin.report import words
+from emt_plugin.report import trajectory_words, words
 from emt_plugin.report.chart import GapChart, Matrix, StepChart, gap_chart, matrix, step_chart
+from emt_plugin.report.curves import Curves, HeatMap, curves, heat_map
+from emt_plugin.report.published import PublishedView, published_beside
 from emt_plugin.scoring import IN_THE_PAPER
 
 MOST_IMAGES = 48
@@ -61,6 +64,21 @@ class PairView:
 
 
 @dataclass(frozen=True)
+class TrajectoryView:
+    """One fine-tuning run."""
+
+    name: str
+    anchor: str
+    domain: str
+    keep: str
+    metrics: str
+    curves: Curves
+    table: tuple[tuple[str, ...], ...]
+    foreign: tuple[tuple[str, ...], ...]
+    gone: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
 class ReportView:
     """The whole page."""
 
@@ -72,6 +90,9 @@ class ReportView:
     attention: tuple[str, ...]
     replayed: str
     chart: GapChart | None
+    trajectories: tuple[TrajectoryView, ...]
+    heat: HeatMap | None
+    published: tuple[PublishedView, ...]
     pairs: tuple[PairView, ...]
     provenance: tuple[tuple[str, str], ...]
 
@@ -96,7 +117,11 @@ def report_view(run: RunRecord, rows: dict[str, list[Row]], thumbs: Path) -> Rep
         terms=words.terms(run),
         attention=tuple(attention),
         replayed=replayed,
-        chart=gap_chart(run.pairs, labels),
+        # Along a trajectory the curves show the gaps.
+        chart=None if run.trajectories else gap_chart(run.pairs, labels),
+        trajectories=tuple(_trajectory(found) for found in run.trajectories),
+        heat=heat_map(run.trajectories) if run.trajectories else None,
+        published=published_beside(run),
         pairs=tuple(pair_view(pair, rows.get(pair.key.id, []), thumbs) for pair in run.pairs),
         provenance=tuple(_flat(run.environment) + _flat(run.settings)),
     )
@@ -133,6 +158,25 @@ def pair_view(pair: PairRecord, rows: list[Row], thumbs: Path) -> PairView:
         unsaid=tuple(_image(pair, row, thumbs) for row in unsaid[:MOST_IMAGES]),
         unsaid_total=len(unsaid),
         facts=tuple(_facts(pair)),
+    )
+
+
+def _trajectory(run: Trajectory) -> TrajectoryView:
+    foreign = [
+        (trajectory_words.state_name(state), *(trajectory_words.foreign(cell) or "–" for cell in state.cells))
+        for state in run.states
+    ]
+    gone = [(trajectory_words.state_name(state), line) for state in run.states for line in trajectory_words.gone(state)]
+    return TrajectoryView(
+        name=run.name,
+        anchor=f"trajectory-{run.name}",
+        domain=trajectory_words.domain(run),
+        keep=trajectory_words.to_keep(run),
+        metrics=trajectory_words.metrics(run),
+        curves=curves(run),
+        table=tuple(trajectory_words.table(run)),
+        foreign=(("state", *run.image_sets), *foreign),
+        gone=tuple(gone),
     )
 
 

@@ -87,7 +87,8 @@ def accepted_note(pair: PairRecord) -> str:
 def reference_name(comparison: Comparison) -> str:
     """What a model was compared with, and that a probe has been taught."""
     reference = comparison.reference
-    return f"supervised {reference.id}" if reference.kind == "probe" else f"{reference.kind} {reference.id}"
+    kind = {"probe": "supervised", "checkpoint": "base"}.get(reference.kind, reference.kind)
+    return f"{kind} {reference.id}"
 
 
 def mentions_scorer(comparison: Comparison) -> str:
@@ -176,7 +177,7 @@ def headline(run: RunRecord) -> str:
 def tower_warnings(run: RunRecord) -> list[str]:
     """Models whose tower is not the named encoder's, one line each."""
     said = {
-        f"{pair.key.model}: encoder {pair.encoder.id}: {pair.encoder.tower}"
+        f"{pair.key.id.partition('/')[0]}: encoder {pair.encoder.id}: {pair.encoder.tower}"
         for pair in run.pairs
         if pair.encoder and not pair.encoder.own
     }

@@ -56,4 +56,4 @@ class XdistHooks:
             return None
         from emt_plugin.workers.scheduler import ModelScheduling
 
-        return ModelScheduling(config, log, {key.id: key.model for key in self._settings.keys})
+        return ModelScheduling(config, log, {key.id: f"{key.model}@{key.checkpoint}" for key in self._settings.keys})

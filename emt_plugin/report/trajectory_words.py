@@ -1,0 +1,135 @@
+"""How a trajectory is said, the same in terminal, summary and report."""
+
+from __future__ import annotations
+
+from emt_plugin.forgetting import Change, Trajectory
+from emt_plugin.forgetting.trajectory import Cell, State
+from emt_plugin.report.words import percent, points
+
+MARKS = {"PASS": "", "FAIL": " ✗", "INCONCLUSIVE": " ?", None: ""}
+# A label set that less than this share of answers name is not worth a word.
+WORTH_SAYING = 0.01
+
+
+def state_name(state: State) -> str:
+    """A state in words: how far training was, and the checkpoint."""
+    if state.checkpoint is None:
+        return "base"
+    if state.epoch is None:
+        return f"step {state.step}"
+    return f"epoch {state.epoch:.3g}" if state.epoch >= 1 else f"epoch {state.epoch:.2g}"
+
+
+def changed(change: Change | None) -> str:
+    """A change in points with its interval; a dash for none."""
+    return f"{points(change.value)} [{points(change.low)}, {points(change.high)}]" if change else "–"
+
+
+def cost(state: State) -> str:
+    """What a state gained in its domain and what that cost elsewhere."""
+    parts = [
+        f"{points(change.value)} {where}"
+        for change, where in ((state.domain, "in domain"), (state.elsewhere, "elsewhere"))
+        if change
+    ]
+    return ", ".join(parts)
+
+
+def to_keep(run: Trajectory) -> str:
+    """Which checkpoint to keep, in one or two sentences."""
+    keep, states = run.keep, run.states
+    last = states[-1]
+    if len(states) == 1:
+        return "Only the base was measured: there is no checkpoint to keep."
+    if keep is None:
+        return f"No image set outside the domain was evaluated, so none is recommended. The last, {_named(last)}: {cost(last)}."
+    kept = states[keep.kept]
+    if keep.stopped_at is not None:
+        return _stopped(run, keep.kept, keep.stopped_at)
+    if run.unmeasured:
+        behind = ", ".join(run.unmeasured)
+        return f"Keep no later one than {_named(kept)}{_cost(kept)}: {behind} was not measured on all image sets."
+    alone = " It is the only checkpoint: between it and the base nothing was saved." if len(states) == 2 else ""
+    held = "no image set outside the domain lost more than its tolerance"
+    return f"Keep the last, {_named(last)}: {cost(last)}; {held}.{alone}"
+
+
+def _stopped(run: Trajectory, kept: int, at: int) -> str:
+    """What is said of a trajectory on which something was lost."""
+    assert run.keep is not None
+    states, stopped, last = run.states, run.states[at], run.states[-1]
+    why = ", ".join(f"{name} {verdict}{_by(stopped, name)}" for name, verdict in run.keep.because.items())
+    if kept == 0:
+        text = f"Keep the base: at {_named(stopped)} ({cost(stopped)}) already {why}."
+    else:
+        text = f"Stop at {_named(states[kept])}: {cost(states[kept])}. At {_named(stopped)} ({cost(stopped)}): {why}."
+    if last is not stopped:
+        text += f" The last, {_named(last)}: {cost(last)}."
+    if run.keep.recovered:
+        later = ", ".join(state_name(states[index]) for index in run.keep.recovered)
+        text += f" Later all pass again ({later}): shown, not recommended."
+    if run.unmeasured:
+        text += f" Not measured on all image sets: {', '.join(run.unmeasured)}."
+    return text
+
+
+def _cost(state: State) -> str:
+    return f" ({cost(state)})" if cost(state) else ""
+
+
+def domain(run: Trajectory) -> str:
+    """What a run was trained on, in words."""
+    if run.trained_on:
+        return f"Trained on {', '.join(run.trained_on)}{f' ({run.method})' if run.method else ''}."
+    return "What it was trained on is not evaluated or not recorded, so every image set counts; --emt-trained-on names it."
+
+
+def table(run: Trajectory) -> list[tuple[str, ...]]:
+    """Accuracy of every state on every image set, with a head: the paper's tables 9 to 11."""
+    head = ("state", *(f"{name}{' *' if name in run.trained_on else ''}" for name in run.image_sets), "in domain", "elsewhere")
+    rows = [head]
+    for state in run.states:
+        kept = " <- keep" if run.keep and state is run.states[run.keep.kept] else ""
+        cells = (f"{percent(cell.correct, cell.n)}{MARKS[cell.verdict]}" for cell in state.cells)
+        rows.append((f"{state_name(state)}{kept}", *cells, changed(state.domain), changed(state.elsewhere)))
+    return rows
+
+
+def metrics(run: Trajectory) -> str:
+    """The field's numbers for a trajectory, in one line."""
+    last = run.states[-1]
+    parts = [f"Average accuracy {percent(run.states[0].average)} to {percent(last.average)}"]
+    if run.backward_transfer:
+        parts.append(f"backward transfer {changed(run.backward_transfer)}")
+    if run.forgetting_from_first and run.forgetting_from_max:
+        parts.append(f"forgetting first - last {points(run.forgetting_from_first.value)}")
+        parts.append(f"max - last {points(run.forgetting_from_max.value)}, which is biased upwards")
+    if last.retention is not None:
+        parts.append(f"retention {percent(last.retention)} of the encoder's accuracy")
+    return f"{'; '.join(parts)}."
+
+
+def foreign(cell: Cell) -> str:
+    """Of the answers on an image set, how many name a label of another one; empty where hardly any does."""
+    found = {name: count for name, count in cell.named.items() if cell.image_set not in name.split(" = ")}
+    said = [f"{name} {percent(count, cell.n)}" for name, count in found.items() if count >= WORTH_SAYING * cell.n]
+    return ", ".join(said)
+
+
+def gone(state: State) -> list[str]:
+    """Which classes went at a state, one line for each image set that lost some."""
+    lines = []
+    for cell in state.cells:
+        if cell.gone:
+            classes = ", ".join(f"{loss.label} {loss.before} to {loss.after} of {loss.n}" for loss in cell.gone)
+            lines.append(f"{cell.image_set}: {classes}")
+    return lines
+
+
+def _named(state: State) -> str:
+    return f"{state_name(state)} ({state.checkpoint})" if state.checkpoint else "the base"
+
+
+def _by(state: State, image_set: str) -> str:
+    change = next((cell.change for cell in state.cells if cell.image_set == image_set), None)
+    return f" ({points(change.value)})" if change else ""
