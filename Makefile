@@ -4,13 +4,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := workers,throughput,test,zoo
+EXTRAS := workers,throughput,finetune,test,zoo
 INSTALLED := $(VENV)/.installed
 # The bundled models and image sets need no hub; the suite's own tests must not reach for one either.
 OFFLINE := HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1
 ARGS ?=
 
-.PHONY: bench test lint throughput kills gate-doc zoo wheel clean
+.PHONY: bench test lint study throughput kills gate-doc zoo adapters wheel clean
 
 bench: $(INSTALLED)
 	$(OFFLINE) $(BIN)/pytest benchmarks $(ARGS)
@@ -22,6 +22,14 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The bundled fine-tuning runs, checkpoint by checkpoint, and the tables of them in README.md and docs/study.md.
+# Checkpoints that forgot are what it is for, so verdicts of FAIL and INCONCLUSIVE (1 and 7) do not end it.
+study: $(INSTALLED)
+	$(OFFLINE) $(BIN)/pytest benchmarks -n 2 --model llava-mini --checkpoint 'fixtures/mini/adapters/*/*' \
+		--emt-reports build/study $(ARGS); code=$$?; test $$code = 0 -o $$code = 1 -o $$code = 7
+	$(BIN)/emt study "$$(ls -td build/study/*/ | head -1)" --write README.md
+	$(BIN)/emt study "$$(ls -td build/study/*/ | head -1)" --write docs/study.md
 
 # What the suite costs, and the README's table of it; about ten minutes on two cores that do nothing else.
 throughput: $(INSTALLED)
@@ -41,6 +49,10 @@ gate-doc: $(INSTALLED)
 zoo: $(INSTALLED)
 	$(BIN)/python fixtures/mini/build_image_sets.py
 	$(BIN)/python fixtures/mini/train_models.py
+
+# The bundled fine-tuning runs, made anew from llava-mini; their weights need the zoo as it is.
+adapters: $(INSTALLED)
+	$(BIN)/python fixtures/mini/train_adapters.py
 
 wheel: $(INSTALLED)
 	$(BIN)/pip wheel --no-deps --wheel-dir dist .
