@@ -98,6 +98,7 @@ def _add_finetune(parser: argparse.ArgumentParser) -> None:
         help=f"of LoRA, whose updates are scaled by alpha / rank [{known.alpha}]",
     )
     add("--dropout", type=float, default=known.dropout, metavar="X", help=f"of LoRA's input [{known.dropout:g}]")
+    add("--resume-every", type=int, metavar="STEPS", help="save a state to go on from after so many [a tenth of an epoch]")
     add("--limit", type=int, metavar="N", help="training images of each class at most [all]")
     add("--seed", type=int, default=known.seed, metavar="N", help=f"of initial weights, order and dropout [{known.seed}]")
     add("--dtype", choices=("float32", "bfloat16"),

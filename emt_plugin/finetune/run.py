@@ -26,6 +26,8 @@ from emt_plugin.records.files import write_atomically
 
 SETTINGS_FILE = "finetune.json"
 ALL = 10**9
+# Steps that are done again rather than saved.
+SHORTEST_TO_RESUME = 20
 
 
 @dataclass(frozen=True)
@@ -118,13 +120,15 @@ class Schedule:
         per_device: conversations in one forward.
         accumulation: forwards in one step of one process.
         steps: in each epoch.
-        save_at: steps after which a checkpoint is saved.
+        keep_at: steps after which there is a checkpoint.
+        resume_at: steps after which there is a state to go on from.
     """
 
     per_device: int
     accumulation: int
     steps: int
-    save_at: frozenset[int]
+    keep_at: frozenset[int]
+    resume_at: frozenset[int]
 
 
 def _train(
@@ -142,7 +146,7 @@ def _train(
 
     from emt_plugin.finetune.adapters import with_adapter
     from emt_plugin.finetune.conversations import Collator, Conversations
-    from emt_plugin.finetune.trainer import CheckpointTrainer, SaveAt, can_be_resumed, step_of, whole_checkpoints
+    from emt_plugin.finetune.trainer import CheckpointTrainer, SaveAt, forget_state, newest_state, step_of, whole_checkpoints
     from emt_plugin.mllms.transformers_backend import end_tokens, load_model
 
     logging.set_verbosity_error()
@@ -159,29 +163,35 @@ def _train(
         )
     trainer = CheckpointTrainer(
         folder,
+        schedule.keep_at,
         lambda step, epoch, loss: _provenance(description, step, epoch, loss),
         lambda saved, loss: say(f"{saved}" + ("" if loss is None else f": mean loss {loss:.4f}")),
         model=made,
         args=arguments,
         train_dataset=rows,
         data_collator=Collator(processor),
-        callbacks=[SaveAt(schedule.save_at)],
+        callbacks=[SaveAt(schedule.keep_at | schedule.resume_at)],
     )
     if trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled:
         raise CouldNotRun("sharded training is not supported: use an accelerate configuration without DeepSpeed and FSDP")
     # It would print the summary of the last step as a dictionary.
     trainer.remove_callback(PrinterCallback)
-    found = whole_checkpoints(folder)
-    start = found[-1] if found else None
-    whole = start is not None and step_of(start) >= max(schedule.save_at)
-    if start and not whole and not can_be_resumed(start):
-        raise CouldNotRun(f"{start} lacks what training needs to go on (optimizer.pt); name another folder with --out")
+    found, start = whole_checkpoints(folder), newest_state(folder)
+    whole = bool(found) and step_of(found[-1]) >= max(schedule.keep_at)
+    if found and not whole and not start:
+        raise CouldNotRun(
+            f"{folder} holds {found[-1].name} and nothing that training could go on from; name another with --out"
+        )
     if trainer.is_world_process_zero():
-        say(_announcement(checkpoint.name, images, settings, schedule, made, start, whole))
+        say(_announcement(checkpoint.name, images, settings, schedule, made, found[-1] if whole else start, whole))
     # Nobody saves before everybody has looked where to go on.
     trainer.accelerator.wait_for_everyone()
     if not whole:
+        if start:
+            trainer.go_on_from(start)
         trainer.train(resume_from_checkpoint=str(start) if start else None)
+    if trainer.is_world_process_zero():
+        forget_state(folder)
 
 
 def _arguments(folder: Path, settings: FinetuneSettings, schedule: Schedule, place: str, dtype: str) -> Any:
@@ -258,7 +268,7 @@ def _claim(folder: Path, description: dict[str, Any]) -> None:
     path = folder / SETTINGS_FILE
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        others = sorted(folder.glob("checkpoint-*"))
+        others = sorted([*folder.glob("checkpoint-*"), *folder.glob(".resume/checkpoint-*")])
         if not path.exists() and others:
             raise CouldNotRun(f"{folder} holds {others[0].name} of another run; name another folder with --out")
         if not others:
@@ -282,7 +292,14 @@ def _schedule(settings: FinetuneSettings, images: int) -> Schedule:
     accumulation = (settings.batch_size or 1) // processes // size
     steps = math.ceil(math.ceil(images / (size * processes)) / accumulation)
     within = {max(1, round(fraction * steps)) for fraction in settings.save_fractions}
-    return Schedule(size, accumulation, steps, frozenset(within | {steps * epoch for epoch in range(1, settings.epochs + 1)}))
+    every = settings.resume_every or max(steps // 10, SHORTEST_TO_RESUME)
+    return Schedule(
+        size,
+        accumulation,
+        steps,
+        frozenset(within | {steps * epoch for epoch in range(1, settings.epochs + 1)}),
+        frozenset(range(every, steps * settings.epochs, every)),
+    )
 
 
 @contextmanager

@@ -39,6 +39,7 @@ class FinetuneSettings:
         warmup: share of all steps.
         weight_decay: of AdamW.
         gradient_norm: gradients are scaled down to this norm.
+        resume_every: steps after which the state is saved to go on from; None for a tenth of an epoch, at least 20.
         limit: training images of each class at most; None for all.
         seed: of initial weights, order and dropout.
     """
@@ -56,6 +57,7 @@ class FinetuneSettings:
     warmup: float = 0.03
     weight_decay: float = 0.0
     gradient_norm: float = 1.0
+    resume_every: int | None = None
     limit: int | None = None
     seed: int = 2309
 
@@ -87,8 +89,9 @@ class FinetuneSettings:
         )
 
     def as_record(self) -> dict[str, Any]:
-        """Plain data."""
+        """Plain data, without what changes no weight."""
         found = asdict(self)
+        found.pop("resume_every")
         if self.method == "linear":
             for name in ("rank", "alpha", "dropout"):
                 found.pop(name)
@@ -96,6 +99,7 @@ class FinetuneSettings:
 
     def _checks(self) -> list[tuple[bool, str]]:
         rate = self.learning_rate
+        counts = (self.batch_size, self.device_batch_size, self.limit, self.resume_every)
         return [
             (self.method not in METHODS, f"unknown method '{self.method}'; known: {', '.join(METHODS)}"),
             (self.epochs < 1, f"{self.epochs} epochs train nothing; write at least 1"),
@@ -104,8 +108,8 @@ class FinetuneSettings:
                 "save fractions are fractions of the first epoch, in (0, 1), such as 0.125,0.5",
             ),
             (rate is not None and not 0 < rate < 1, f"a learning rate of {rate} trains nothing; write one such as 2e-4"),
-            (any(size is not None and size < 1 for size in (self.batch_size, self.device_batch_size, self.limit)),
-             "batch sizes and limits are whole numbers of at least 1"),
+            (any(number is not None and number < 1 for number in counts),
+             "batch sizes, limits and steps are whole numbers of at least 1"),
             (self.rank < 1 or self.alpha < 1, "LoRA's rank and alpha are whole numbers of at least 1"),
             (not 0 <= self.dropout < 1, f"a dropout of {self.dropout} is no fraction in [0, 1)"),
         ]  # fmt: skip

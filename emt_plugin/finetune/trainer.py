@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import shutil
@@ -18,12 +19,14 @@ from emt_plugin.catalog.checkpoints import PROVENANCE, TRAINER_STATE, Provenance
 from emt_plugin.errors import CouldNotRun
 
 STAGING = ".saving"
-# What only resuming needs; the last checkpoint has it.
-RESUMING = ("optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state*.pth", "training_args.bin")
+# The newest state that training can go on from, with the optimiser's: for a large model it is most of a checkpoint's size.
+RESUME = ".resume"
+LOSS = "loss.json"
+KEPT = ("adapter_config.json", "adapter_model.safetensors", TRAINER_STATE)
 
 
 class SaveAt(TrainerCallback):  # type: ignore[misc]
-    """Asks for a checkpoint after certain steps."""
+    """Asks for the state to be saved after certain steps."""
 
     def __init__(self, steps: Collection[int]) -> None:
         self._steps = frozenset(steps)
@@ -38,6 +41,7 @@ class CheckpointTrainer(Trainer):  # type: ignore[misc]
 
     Args:
         folder: where checkpoints go.
+        kept: steps whose state becomes a checkpoint; what is saved after others is there to go on from, until the next.
         provenance: what to write beside the weights, given steps, epochs and the mean loss since the checkpoint before.
         said: called with the folder of each checkpoint and its loss.
         **rest: what ``Trainer`` takes.
@@ -46,12 +50,14 @@ class CheckpointTrainer(Trainer):  # type: ignore[misc]
     def __init__(
         self,
         folder: Path,
+        kept: Collection[int],
         provenance: Callable[[int, float, float | None], Provenance],
         said: Callable[[Path, float | None], None],
         **rest: Any,
     ) -> None:
         super().__init__(**rest)
         self._folder = folder
+        self._kept = frozenset(kept)
         self._provenance = provenance
         self._said = said
         self._saving = False
@@ -75,12 +81,14 @@ class CheckpointTrainer(Trainer):  # type: ignore[misc]
         self._loss += value
         return loss
 
-    def _mean_loss(self) -> float | None:
-        """Mean over the steps since the last checkpoint and over all processes."""
-        steps = self.state.global_step - self._since
-        summed = self.accelerator.gather(torch.tensor([self._loss], device=self.args.device))
-        self._loss, self._since = 0.0, self.state.global_step
-        return float(summed.mean()) / steps if steps else None
+    def go_on_from(self, state: Path) -> None:
+        """Take up the losses that were summed before ``state`` was saved; the rest is for ``train``."""
+        known = json.loads((state / LOSS).read_text(encoding="utf-8"))
+        self._loss, self._since = float(known["sum"]), int(known["since"])
+
+    def _summed_loss(self) -> float:
+        """Since the last checkpoint, the mean over all processes."""
+        return float(self.accelerator.gather(torch.tensor([self._loss], device=self.args.device)).mean())
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._folder / STAGING) if self._saving else str(super()._get_output_dir(trial))
@@ -90,39 +98,66 @@ class CheckpointTrainer(Trainer):  # type: ignore[misc]
         self.model.save_pretrained(output_dir, save_embedding_layers=False, is_main_process=self.args.should_save)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        staged, final = self._folder / STAGING / name, self._folder / name
-        loss = self._mean_loss()
+        step = self.state.global_step
+        name, kept = f"{PREFIX_CHECKPOINT_DIR}-{step}", step in self._kept
+        staged = self._folder / STAGING / name
+        summed, steps = self._summed_loss(), step - self._since
+        if kept:
+            self._loss, self._since = 0.0, step
         self._refuse_broken_weights()
         self._saving = True
         try:
             if self.args.should_save:
-                # What a killed run left there is no part of this checkpoint.
+                # What a killed run left there is no part of this one.
                 shutil.rmtree(self._folder / STAGING, ignore_errors=True)
             self.accelerator.wait_for_everyone()
             super()._save_checkpoint(model, trial)
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
-                made = self._provenance(self.state.global_step, float(self.state.epoch or 0), loss)
-                (staged / PROVENANCE).write_text(made.to_json(), encoding="utf-8")
-                (staged / "README.md").unlink(missing_ok=True)
-                _synced(staged)
-                staged.rename(final)
-                _synced(self._folder, files=False)
+                left = {"sum": 0.0 if kept else summed, "since": self._since}
+                (staged / LOSS).write_text(json.dumps(left), encoding="utf-8")
+                if kept:
+                    self._keep(staged, summed / steps if steps else None)
+                self._resume_from(staged)
                 shutil.rmtree(self._folder / STAGING, ignore_errors=True)
-                self._forget_earlier(final)
         except (OSError, RuntimeError, SafetensorError) as error:
             shutil.rmtree(self._folder / STAGING, ignore_errors=True)
             text = " ".join(str(error).split())[:160]
             raise CouldNotRun(
                 f"{name} cannot be saved in {self._folder} ({text}); earlier checkpoints are untouched: make room and run the "
-                f"same command again, which goes on from the last of them"
+                f"same command again, which goes on from the last state that was saved"
             ) from None
         finally:
             self._saving = False
         self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            self._said(final, loss)
+
+    def _keep(self, staged: Path, loss: float | None) -> None:
+        """A checkpoint of what is staged, without what only going on needs."""
+        final, made = self._folder / staged.name, self._folder / STAGING / "kept"
+        # A run that was killed right after has it, and is here again.
+        if not (final / PROVENANCE).exists():
+            made.mkdir()
+            for file in KEPT:
+                shutil.copy(staged / file, made / file)
+            told = self._provenance(self.state.global_step, float(self.state.epoch or 0), loss)
+            (made / PROVENANCE).write_text(told.to_json(), encoding="utf-8")
+            _synced(made)
+            made.rename(final)
+            _synced(self._folder, files=False)
+        self._said(final, loss)
+
+    def _resume_from(self, staged: Path) -> None:
+        """Put what is staged in the place of the state before it."""
+        place = self._folder / RESUME
+        place.mkdir(exist_ok=True)
+        _synced(staged)
+        target = place / staged.name
+        shutil.rmtree(target, ignore_errors=True)
+        staged.rename(target)
+        _synced(place, files=False)
+        for other in place.iterdir():
+            if other != target:
+                shutil.rmtree(other, ignore_errors=True)
 
     def _refuse_broken_weights(self) -> None:
         broken = [name for name, weights in self.model.named_parameters()
@@ -132,14 +167,6 @@ class CheckpointTrainer(Trainer):  # type: ignore[misc]
                 f"{len(broken)} trained tensors are no numbers any more after {self.state.global_step} steps: training has "
                 f"diverged; checkpoints saved before are untouched, and a lower --learning-rate may help"
             )
-
-    def _forget_earlier(self, last: Path) -> None:
-        """Delete what only resuming needs from all checkpoints but the last: for a large model it is most of their size."""
-        for folder in self._folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
-            if folder != last:
-                for pattern in RESUMING:
-                    for path in folder.glob(pattern):
-                        path.unlink(missing_ok=True)
 
 
 def whole_checkpoints(folder: Path) -> list[Path]:
@@ -153,9 +180,15 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.rpartition("-")[2])
 
 
-def can_be_resumed(checkpoint: Path) -> bool:
-    """Whether training can go on from a checkpoint."""
-    return (checkpoint / TRAINER_STATE).exists() and (checkpoint / "optimizer.pt").exists()
+def newest_state(folder: Path) -> Path | None:
+    """The state that training into a folder can go on from; None where there is none."""
+    found = [state for state in (folder / RESUME).glob(f"{PREFIX_CHECKPOINT_DIR}-*") if (state / LOSS).exists()]
+    return max(found, key=step_of, default=None)
+
+
+def forget_state(folder: Path) -> None:
+    """Delete what only going on needs."""
+    shutil.rmtree(folder / RESUME, ignore_errors=True)
 
 
 def _synced(folder: Path, files: bool = True) -> None:

@@ -32,20 +32,8 @@ from tests.checkpoints import CHATML_LIKE, Recipe, save_llava
 
 LLAVA = bundled_folder() / "models" / "llava-mini"
 SIGLIP = Recipe("siglip-qwen", tower="siglip", text="qwen2", image_size=32, patch=8, template=CHATML_LIKE, group_heads=2)
-SMALL = (
-    "--limit",
-    "20",
-    "--epochs",
-    "2",
-    "--rank",
-    "2",
-    "--batch-size",
-    "20",
-    "--learning-rate",
-    "2e-3",
-    "--save-fractions",
-    "1/5",
-)
+SMALL = ("--limit", "20", "--epochs", "2", "--rank", "2", "--batch-size", "20", "--learning-rate", "2e-3",
+         "--save-fractions", "1/5", "--resume-every", "2")  # fmt: skip
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 
 
@@ -151,25 +139,30 @@ def test_each_checkpoint_is_an_adapter_with_its_projector_and_no_path_of_its_bas
     assert losses[0] > losses[1] > losses[2]
 
 
-def test_only_the_last_checkpoint_carries_what_resuming_needs(whole: Path) -> None:
-    assert [bool(list((whole / f"checkpoint-{step}").glob("optimizer.pt"))) for step in (2, 10, 20)] == [False, False, True]
+def test_checkpoints_have_no_state_of_the_optimiser_and_nothing_else_is_left(whole: Path) -> None:
+    assert not list(whole.rglob("optimizer.pt"))
+    assert sorted(path.name for path in whole.iterdir() if path.is_dir()) == ["checkpoint-10", "checkpoint-2", "checkpoint-20"]
 
 
 def test_killed_and_resumed_it_ends_with_the_same_weights(whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed"
     under_way = subprocess.Popen(command(out), env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    # In the middle of an epoch, with dropout on.
-    while not (out / "checkpoint-2").exists() and under_way.poll() is None:
-        time.sleep(0.02)
+    # In the middle of an epoch, with dropout on, between two checkpoints.
+    while not list(out.glob(".resume/checkpoint-[4-8]")) and under_way.poll() is None:
+        time.sleep(0.005)
     under_way.send_signal(signal.SIGKILL)
     under_way.wait()
-    assert 20 not in steps(out)
+    assert steps(out) in ([2], [2, 10])
     full_disk(out, tmp_path / "full")
     done = run(out)
     assert done.returncode == 0, done.stderr
     assert "going on from checkpoint-" in done.stdout
     assert steps(out) == [2, 10, 20]
-    assert as_far(out / "checkpoint-20", whole / "checkpoint-20") <= 1e-6
+    for step in steps(out):
+        assert as_far(out / f"checkpoint-{step}", whole / f"checkpoint-{step}") <= 1e-6
+        # To the mean loss, which began before the kill.
+        assert (out / f"checkpoint-{step}" / "emt.json").read_text() == (whole / f"checkpoint-{step}" / "emt.json").read_text()
+    assert not (out / ".resume").exists()
     again = run(out)
     assert "is complete: checkpoint-20" in again.stdout
 
@@ -273,12 +266,10 @@ def test_in_half_precision_what_is_trained_stays_whole(tmp_path: Path) -> None:
 
 def test_a_run_that_cannot_go_on_says_so(tmp_path: Path) -> None:
     quick(tmp_path / "run")
-    for path in (tmp_path / "run" / "checkpoint-4").glob("optimizer.pt"):
-        path.unlink()
     # The last checkpoint is there, so nothing is left to do.
     quick(tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "checkpoint-4")
-    with pytest.raises(CouldNotRun, match=r"checkpoint-2 lacks what training needs to go on \(optimizer.pt\)"):
+    with pytest.raises(CouldNotRun, match=r"holds checkpoint-2 and nothing that training could go on from"):
         quick(tmp_path / "run")
 
 
