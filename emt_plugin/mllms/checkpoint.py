@@ -194,7 +194,8 @@ def _config(folder: Path, name: str) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise CouldNotRun(f"{name} is no checkpoint: {folder} has no config.json") from None
+        hint = " (it is an adapter: merge it into its base first)" if (folder / ADAPTER_CONFIG).exists() else ""
+        raise CouldNotRun(f"{name} is no checkpoint: {folder} has no config.json{hint}") from None
     except (OSError, ValueError) as error:
         raise CouldNotRun(f"{name}: {path} cannot be read ({error})") from None
     if not isinstance(config, dict):
