@@ -77,7 +77,8 @@ def _add_finetune(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model", required=True, metavar="NAME", help="the base: catalog name, folder or hub id of a LLaVA")
     add("--image-set", required=True, metavar="NAME", help="whose training split is learned: catalog name, folder or hub id")
-    add("--out", required=True, type=Path, metavar="DIR", help="where checkpoints go; a run that is there already goes on")
+    add("--out", type=Path, metavar="DIR",
+        help="where checkpoints go; a run that is there already goes on [runs/MODEL-METHOD-IMAGE_SET]")  # fmt: skip
     add("--method", choices=METHODS, default=known.method,
         help=f"linear: the projector alone; lora: projector, and LoRA on the language model [{known.method}]")  # fmt: skip
     add("--epochs", type=int, default=known.epochs, metavar="N", help=f"passes over the training images [{known.epochs}]")
@@ -119,9 +120,9 @@ def _finetune(options: argparse.Namespace) -> int:
     catalog = Catalog.load(options.catalog)
     names = [field.name for field in fields(FinetuneSettings) if hasattr(options, field.name)]
     settings = FinetuneSettings(**{name: getattr(options, name) for name in names})
-    done = finetune(
-        catalog.model(options.model), catalog.image_set(options.image_set), options.out, settings, options.dtype, options.device
-    )
+    model, image_set = catalog.model(options.model), catalog.image_set(options.image_set)
+    out = options.out or Path("runs") / f"{model.id}-{options.method}-{image_set.id}"
+    done = finetune(model, image_set, out, settings, options.dtype, options.device)
     if os.environ.get("RANK", "0") == "0":
         print(f"evaluate them: pytest benchmarks --model {options.model} --checkpoint '{done.folder}/checkpoint-*'")
     return 0
