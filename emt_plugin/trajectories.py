@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from emt_plugin.catalog import ImageSetSpec, TrajectorySpec
+from emt_plugin.forgetting import Change
 from emt_plugin.forgetting.trajectory import Moment, Seen, Trajectory, trajectory
 from emt_plugin.gate import verdict_of
 from emt_plugin.records import PairKey, PairRecord, Row
@@ -68,9 +69,15 @@ def _seen(pair: PairRecord, rows: Sequence[Row], readers: Mapping[str, Reader]) 
         # An accepted loss is a loss all the same: it does not move the checkpoint to keep.
         verdict=verdict_of(pair.gating.low, pair.gating.high, pair.gating.tolerance.policy),
         encoder_correct=pair.encoder.correct if pair.encoder else None,
+        encoder_gap=_encoder_gap(pair, scorer),
         named=_named([row.answer for row in rows], pair.key.image_set, readers),
         well_formed=score.well_formed if score else None,
     )
+
+
+def _encoder_gap(pair: PairRecord, scorer: str) -> Change | None:
+    found = (c for c in pair.comparisons if c.reference.kind == "encoder" and c.scorer == scorer)
+    return next((Change(comparison.gap, comparison.low, comparison.high) for comparison in found), None)
 
 
 def _named(answers: Sequence[str | None], image_set: str, readers: Mapping[str, Reader]) -> dict[str, int]:

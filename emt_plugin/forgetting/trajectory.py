@@ -26,6 +26,7 @@ class Seen:
         correct: whether each image is right, in the same order.
         verdict: by policy, on this pair against the base; None for no verdict.
         encoder_correct: images that the encoder classifies right; None without an encoder.
+        encoder_gap: accuracy less the encoder's, on the same images (the EMT gap); None without an encoder.
         named: of the answers, how many name exactly one label of each label set, by what that set is called.
         well_formed: answers that are nothing but an opening, an article and a label; None where nothing says so.
     """
@@ -36,6 +37,7 @@ class Seen:
     correct: Sequence[bool]
     verdict: Judged | None = None
     encoder_correct: int | None = None
+    encoder_gap: Change | None = None
     named: Mapping[str, int] = field(default_factory=dict)
     well_formed: int | None = None
 
@@ -78,6 +80,7 @@ class Cell:
         change: accuracy less the base's on the same images; None at the base.
         verdict: on that, at the pair's tolerance.
         encoder_correct: images that the encoder classifies right.
+        encoder_gap: accuracy less the encoder's (the EMT gap).
         named: answers that name exactly one label of a label set, by what that set is called.
         well_formed: answers that are nothing but an opening, an article and a label.
         gone: classes that lost, those of them that are no chance (McNemar's exact test, Benjamini-Hochberg at 5 %), the largest
@@ -90,6 +93,7 @@ class Cell:
     change: Change | None
     verdict: Judged | None
     encoder_correct: int | None
+    encoder_gap: Change | None
     named: Mapping[str, int]
     well_formed: int | None
     gone: tuple[ClassLoss, ...] = ()
@@ -105,6 +109,7 @@ class State:
         epoch: passes over the training images; None where it is not recorded.
         cells: one for each image set.
         average: mean accuracy over image sets (ACC).
+        encoder_gap: mean over image sets of accuracy less the encoder's (the EMT gap); None without an encoder.
         retention: mean over image sets of the share of the encoder's accuracy; None without an encoder.
         domain: mean change since the base over the image sets that were trained on; None without any, or at the base.
         elsewhere: the same over all others: the generalisation gain where positive, minus forgetting where negative.
@@ -115,6 +120,7 @@ class State:
     epoch: float | None
     cells: tuple[Cell, ...]
     average: float
+    encoder_gap: Change | None
     retention: float | None
     domain: Change | None
     elsewhere: Change | None
@@ -212,12 +218,14 @@ def _state(moment: Moment, base: Moment, domain: Sequence[str]) -> State:
     cells = tuple(_cell(seen, None if moment is base else before) for seen, before in zip(moment.seen, base.seen, strict=True))
     shares = [retention(cell.correct / cell.n, cell.encoder_correct / cell.n) for cell in cells if cell.encoder_correct]
     kept = [share for share in shares if share is not None]
+    gaps = [cell.encoder_gap for cell in cells if cell.encoder_gap]
     return State(
         checkpoint=moment.checkpoint,
         step=moment.step,
         epoch=moment.epoch,
         cells=cells,
         average=average_accuracy([[cell.correct / cell.n for cell in cells]]),
+        encoder_gap=mean_change(gaps) if len(gaps) == len(cells) else None,
         retention=fmean(kept) if len(kept) == len(cells) else None,
         domain=_mean(cells, lambda cell: cell.image_set in domain),
         elsewhere=_mean(cells, lambda cell: cell.image_set not in domain),
@@ -238,6 +246,7 @@ def _cell(seen: Seen, before: Seen | None) -> Cell:
         change=paired_change(before.correct, seen.correct) if before else None,
         verdict=seen.verdict,
         encoder_correct=seen.encoder_correct,
+        encoder_gap=seen.encoder_gap,
         named=dict(seen.named),
         well_formed=seen.well_formed,
         gone=classes_gone(seen.labels, seen.targets, before.correct, seen.correct) if before else (),

@@ -308,13 +308,14 @@ def _keep(content: Mapping[str, Any] | None) -> Keep | None:
 
 
 def _state(content: Mapping[str, Any]) -> State:
-    changes = {name: _change(content[name]) for name in ("domain", "elsewhere")}
+    changes = {name: _change(content[name]) for name in ("encoder_gap", "domain", "elsewhere")}
     return State(**{**content, **changes, "cells": tuple(_cell(cell) for cell in content["cells"])})
 
 
 def _cell(content: Mapping[str, Any]) -> Cell:
     gone = tuple(ClassLoss(**loss) for loss in content["gone"])
-    return Cell(**{**content, "change": _change(content["change"]), "gone": gone})
+    changes = {name: _change(content[name]) for name in ("change", "encoder_gap")}
+    return Cell(**{**content, **changes, "gone": gone})
 
 
 def _change(content: Mapping[str, Any] | None) -> Change | None:

@@ -86,12 +86,15 @@ def domain(run: Trajectory) -> str:
 
 def table(run: Trajectory) -> list[tuple[str, ...]]:
     """Accuracy of every state on every image set, with a head: the paper's tables 9 to 11."""
-    head = ("state", *(f"{name}{' *' if name in run.trained_on else ''}" for name in run.image_sets), "in domain", "elsewhere")
+    head = ("state", *(f"{name}{' *' if name in run.trained_on else ''}" for name in run.image_sets))
+    head += ("in domain", "elsewhere", "gap to encoder")
     rows = [head]
     for state in run.states:
         kept = " <- keep" if run.keep and state is run.states[run.keep.kept] else ""
         cells = (f"{percent(cell.correct, cell.n)}{MARKS[cell.verdict]}" for cell in state.cells)
-        rows.append((f"{state_name(state)}{kept}", *cells, changed(state.domain), changed(state.elsewhere)))
+        rows.append(
+            (f"{state_name(state)}{kept}", *cells, changed(state.domain), changed(state.elsewhere), changed(state.encoder_gap))
+        )
     return rows
 
 

@@ -17,6 +17,8 @@ from emt_plugin.report.published import PublishedView, published_beside
 from emt_plugin.scoring import IN_THE_PAPER
 
 MOST_IMAGES = 48
+# Of each pair of a trajectory, which has many.
+MOST_IMAGES_ALONG = 8
 MOST_CONFUSIONS = 12
 MOST_ANSWER = 300
 MARKS = {"PASS": "✓", "FAIL": "✗", "INCONCLUSIVE": "?"}
@@ -122,13 +124,16 @@ def report_view(run: RunRecord, rows: dict[str, list[Row]], thumbs: Path) -> Rep
         trajectories=tuple(_trajectory(found) for found in run.trajectories),
         heat=heat_map(run.trajectories) if run.trajectories else None,
         published=published_beside(run),
-        pairs=tuple(pair_view(pair, rows.get(pair.key.id, []), thumbs) for pair in run.pairs),
+        pairs=tuple(
+            pair_view(pair, rows.get(pair.key.id, []), thumbs, MOST_IMAGES_ALONG if run.trajectories else MOST_IMAGES)
+            for pair in run.pairs
+        ),
         provenance=tuple(_flat(run.environment) + _flat(run.settings)),
     )
 
 
-def pair_view(pair: PairRecord, rows: list[Row], thumbs: Path) -> PairView:
-    """What the report shows of one pair."""
+def pair_view(pair: PairRecord, rows: list[Row], thumbs: Path, most: int = MOST_IMAGES) -> PairView:
+    """What the report shows of one pair, ``most`` images of each kind at most."""
     comparison = pair.gating
     named = not pair.scores or pair.scores[0].no_class is not None
     counts = confusion(rows, len(pair.labels)) if pair.labels and rows and named else None
@@ -152,10 +157,10 @@ def pair_view(pair: PairRecord, rows: list[Row], thumbs: Path) -> PairView:
         if named
         else f"The scorer {pair.scores[0].scorer} names no class by design: there is no confusion matrix.",
         confusions=_confusions(counts, pair.labels) if counts else (),
-        images=tuple(_image(pair, row, thumbs) for row in lost[:MOST_IMAGES]),
+        images=tuple(_image(pair, row, thumbs) for row in lost[:most]),
         images_title=title,
         images_total=len(lost),
-        unsaid=tuple(_image(pair, row, thumbs) for row in unsaid[:MOST_IMAGES]),
+        unsaid=tuple(_image(pair, row, thumbs) for row in unsaid[:most]),
         unsaid_total=len(unsaid),
         facts=tuple(_facts(pair)),
     )

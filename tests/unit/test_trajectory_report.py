@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from emt_plugin.cli import main
+from emt_plugin.forgetting import paired_change
 from emt_plugin.forgetting.trajectory import Moment, Seen, Trajectory, trajectory
 from emt_plugin.records import RunRecord
 from emt_plugin.report import render, trajectory_words, write_summary
@@ -18,8 +19,9 @@ TUNED, OTHER = "tuned<b>", "other"
 
 
 def seen(image_set: str, right: int, verdict: str = "PASS", named: dict[str, int] | None = None) -> Seen:
-    return Seen(image_set, ["a", "b"], [row % 2 for row in range(100)], [row < right for row in range(100)], verdict, 90,
-                named or {})  # fmt: skip
+    correct = [row < right for row in range(100)]
+    gap = paired_change([row < 90 for row in range(100)], correct)
+    return Seen(image_set, ["a", "b"], [row % 2 for row in range(100)], correct, verdict, 90, gap, named or {})
 
 
 def moments() -> list[Moment]:
@@ -68,7 +70,9 @@ def test_the_table_marks_verdicts_and_the_domain() -> None:
     assert head[:3] == ("state", "tuned<b> *", "other")
     assert [row[0] for row in rows] == ["base", "epoch 0.12 <- keep", "epoch 1", "epoch 2"]
     assert rows[2][2] == "40.0% ✗"
-    assert rows[0][3:] == ("–", "–")
+    assert rows[0][3:5] == ("–", "–")
+    # (50 + 80) / 2 - 90, and (90 + 40) / 2 - 90.
+    assert [row[5].split()[0] for row in rows[:3:2]] == ["−25.0", "−25.0"]
 
 
 def test_points_lie_where_steps_and_accuracies_say() -> None:
