@@ -108,8 +108,9 @@ def finetune(
         ) from None
     except ImportError as error:
         raise CouldNotRun(f"fine-tuning needs more packages: pip install 'pytest-emt[finetune]' ({error})") from None
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
-    return Finetuned(folder, tuple(found))
+    from emt_plugin.finetune.trainer import whole_checkpoints
+
+    return Finetuned(folder, tuple(whole_checkpoints(folder)))
 
 
 @dataclass(frozen=True)
@@ -277,6 +278,10 @@ def _claim(folder: Path, description: dict[str, Any]) -> None:
         known = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CouldNotRun(f"{folder} cannot be used ({error}); name another folder with --out") from None
+    if not isinstance(known, dict):
+        raise CouldNotRun(
+            f"{folder} cannot be used ({path.name} is not what fine-tuning writes); name another folder with --out"
+        )
     other = sorted(name for name in {*known, *description} if known.get(name) != description.get(name))
     if other:
         raise CouldNotRun(

@@ -170,9 +170,9 @@ class CheckpointTrainer(Trainer):  # type: ignore[misc]
 
 
 def whole_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in a folder, in order of training."""
+    """The checkpoints in a folder, in order of training; what somebody named otherwise (``checkpoint-best``) is none."""
     found = [path for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if (path / PROVENANCE).exists()]
-    return sorted(found, key=step_of)
+    return sorted((path for path in found if path.name.rpartition("-")[2].isdecimal()), key=step_of)
 
 
 def step_of(checkpoint: Path) -> int:

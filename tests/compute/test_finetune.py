@@ -235,6 +235,14 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     assert as_far(tmp_path / "one" / "checkpoint-10", tmp_path / "two" / "checkpoint-10") <= 1e-5
 
 
+@pytest.mark.parametrize("content", ["[1]", '"text"', '{"torn'])
+def test_a_folder_with_strange_settings_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "checkpoint-3").mkdir()
+    (tmp_path / "finetune.json").write_text(content)
+    with pytest.raises(CouldNotRun, match=r"cannot be used .*; name another folder with --out"):
+        quick(tmp_path)
+
+
 def quick(out: Path, **settings: Any) -> dict[str, Any]:
     """Two steps in this process; the last checkpoint's provenance."""
     given = {"limit": 4, "epochs": 2, "batch_size": 20, "rank": 2, "dropout": 0.0, **settings}
@@ -266,8 +274,9 @@ def test_in_half_precision_what_is_trained_stays_whole(tmp_path: Path) -> None:
 
 def test_a_run_that_cannot_go_on_says_so(tmp_path: Path) -> None:
     quick(tmp_path / "run")
-    # The last checkpoint is there, so nothing is left to do.
-    quick(tmp_path / "run")
+    # The last checkpoint is there, so nothing is left to do; a copy under a name of one's own is in nobody's way.
+    shutil.copytree(tmp_path / "run" / "checkpoint-2", tmp_path / "run" / "checkpoint-best")
+    assert quick(tmp_path / "run")["step"] == 4
     shutil.rmtree(tmp_path / "run" / "checkpoint-4")
     with pytest.raises(CouldNotRun, match=r"holds checkpoint-2 and nothing that training could go on from"):
         quick(tmp_path / "run")

@@ -195,8 +195,9 @@ def test_a_torn_checkpoint_ends_what_is_recommended_and_hides_nothing(run: Start
     # The third was measured and is shown; only the first may be kept.
     assert [state["step"] for state in found["states"]] == [0, steps[0], steps[2]]
     assert found["unmeasured"] == [f"checkpoint-{steps[1]}"]
-    assert found["keep"]["kept"] <= 1
-    assert f"checkpoint-{steps[1]} was not measured on all image sets" in done.output or "Keep the base" in done.output
+    assert (found["keep"]["kept"], found["keep"]["stopped_at"]) == (1, None)
+    assert f"Keep no later one than epoch 0.13 (checkpoint-{steps[0]})" in done.output
+    assert f"checkpoint-{steps[1]} was not measured on all image sets" in done.output
     assert "the only checkpoint" not in done.output
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, false_discovery_control
 
-from emt_plugin.forgetting import Change, checkpoint_to_keep, mean_change, paired_change
+from emt_plugin.forgetting import Change, checkpoint_to_keep, mean_change, metrics, paired_change
 from emt_plugin.forgetting.trajectory import Moment, Seen, benjamini_hochberg, classes_gone, mcnemar_p, trajectory
 from emt_plugin.gate.tango import PairedCounts, tango_interval
 
@@ -125,6 +125,14 @@ def test_a_trajectory_by_hand() -> None:
     assert (run.backward_transfer.low, run.backward_transfer.high) == pytest.approx((last.elsewhere.low, last.elsewhere.high))
     assert run.forgetting_from_max is not None
     assert run.forgetting_from_max.value == pytest.approx((0.44 + 0.0) / 2)
+    # The field's formulas on the matrix of accuracies give the same.
+    matrix = [[cell.correct / cell.n for cell in state.cells] for state in run.states]
+    learned = [None, 0, 0]
+    assert metrics.backward_transfer(matrix, learned) == pytest.approx(run.backward_transfer.value)
+    assert metrics.forgetting_from_max(matrix, learned) == pytest.approx(run.forgetting_from_max.value)
+    for index, state in enumerate(run.states[1:], 1):
+        assert state.elsewhere is not None
+        assert metrics.generalisation_gain(matrix, index, [1, 2]) == pytest.approx(state.elsewhere.value)
     assert last.average == pytest.approx((0.9 + 0.4 + 0.62) / 3)
     assert last.retention == pytest.approx((90 / 90 + 40 / 90 + 62 / 90) / 3)
     assert [loss.label for loss in last.cells[1].gone] == ["a", "b"]
