@@ -21,7 +21,7 @@ MOST_IMAGES = 10_000_000
 class Reference:
     """What a model is compared with on the same images."""
 
-    kind: Literal["encoder", "model", "checkpoint", "probe"]
+    kind: Literal["encoder", "model", "checkpoint", "probe", "run"]
     id: str
 
     @property

@@ -1,5 +1,6 @@
 """Pairs become a run record. Pure: no torch, no pytest."""
 
+from emt_plugin.records.changes import Difference, Flip, PairChange, Repeat, RunChanges, Shard, Trend, TrendPoint
 from emt_plugin.records.journal import Journal, Journalled, Row, read_journals, read_predictions, write_predictions
 from emt_plugin.records.place import RunPlace
 from emt_plugin.records.record import (
@@ -16,19 +17,27 @@ from emt_plugin.records.record import (
 )
 
 __all__ = [
+    "Difference",
     "EncoderFacts",
+    "Flip",
     "Journal",
     "Journalled",
     "KindRate",
+    "PairChange",
     "PairKey",
     "PairRecord",
     "RecordError",
+    "Repeat",
     "Replay",
     "Row",
+    "RunChanges",
     "RunPlace",
     "RunRecord",
     "ScoreSummary",
+    "Shard",
     "Timing",
+    "Trend",
+    "TrendPoint",
     "kind_rates",
     "read_journals",
     "read_predictions",

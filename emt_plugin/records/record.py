@@ -12,9 +12,10 @@ from emt_plugin.forgetting import Change, Keep, Loss, Step, Trajectory
 from emt_plugin.forgetting.trajectory import Cell, ClassLoss, State
 from emt_plugin.gate import Comparison, Reference, Tolerance, wilson_interval
 from emt_plugin.gate.comparison import LEVEL
+from emt_plugin.records.changes import Difference, PairChange, Repeat, RunChanges, Shard, Trend, TrendPoint
 from emt_plugin.records.files import write_atomically
 
-SCHEMA = 3
+SCHEMA = 4
 Status = Literal["measured", "could-not-run", "crashed", "not-run"]
 
 
@@ -148,6 +149,7 @@ class PairRecord:
         image_set_facts: source, split, and the content hash of the evaluated images.
         replay: how much came from the store; None without a measurement.
         timing: cost; None without a measurement.
+        repeat: the same images measured again; None without ``--emt-repeat``.
     """
 
     key: PairKey
@@ -167,6 +169,7 @@ class PairRecord:
     image_set_facts: Mapping[str, Any] = field(default_factory=dict)
     replay: Replay | None = None
     timing: Timing | None = None
+    repeat: Repeat | None = None
 
     def score(self, scorer: str) -> ScoreSummary | None:
         """What one scorer made of the pair."""
@@ -202,6 +205,10 @@ class RunRecord:
         environment: versions, machine, git state.
         pairs: in the order they were selected.
         trajectories: fine-tuning runs, state by state; none without ``--emt-checkpoint``.
+        changes: this run against earlier ones.
+        trends: each pair over the runs of the history; none without ``--emt-history``.
+        shard: which part of a larger run this is; None for a whole one.
+        merged_from: ids of the runs that it was joined from.
     """
 
     run_id: str
@@ -214,10 +221,19 @@ class RunRecord:
     environment: Mapping[str, Any]
     pairs: tuple[PairRecord, ...]
     trajectories: tuple[Trajectory, ...] = ()
+    changes: tuple[RunChanges, ...] = ()
+    trends: tuple[Trend, ...] = ()
+    shard: Shard | None = None
+    merged_from: tuple[str, ...] = ()
 
     def write(self, folder: Path) -> Path:
         """Write ``run.json`` into ``folder``."""
-        content = {"schema": SCHEMA, **_plain(asdict(self)), "pairs": [pair_to_dict(pair) for pair in self.pairs]}
+        content = {
+            "schema": SCHEMA,
+            **_plain(asdict(self)),
+            "pairs": [pair_to_dict(pair) for pair in self.pairs],
+            "changes": [_changes_to_dict(changes) for changes in self.changes],
+        }
         path = folder / "run.json"
         write_atomically(path, (json.dumps(content, allow_nan=False, indent=1) + "\n").encode())
         return path
@@ -237,7 +253,19 @@ class RunRecord:
                 raise ValueError(f"it has schema {schema}, and this version reads 1 to {SCHEMA}")
             pairs = tuple(pair_from_dict(upgraded(pair, schema)) for pair in content.pop("pairs"))
             runs = tuple(_trajectory(run) for run in content.pop("trajectories", ()))
-            return cls(**content, pairs=pairs, trajectories=runs)
+            changes = tuple(_changes(entry) for entry in content.pop("changes", ()))
+            trends = tuple(_trend(entry) for entry in content.pop("trends", ()))
+            shard = content.pop("shard", None)
+            merged = tuple(content.pop("merged_from", ()))
+            return cls(
+                **content,
+                pairs=pairs,
+                trajectories=runs,
+                changes=changes,
+                trends=trends,
+                shard=Shard(**{**shard, "pairs": tuple(shard["pairs"])}) if shard else None,
+                merged_from=merged,
+            )
         except FileNotFoundError:
             raise RecordError(f"{folder} holds no run.json; name the folder of one run") from None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -263,9 +291,21 @@ def pair_to_dict(pair: PairRecord) -> dict[str, Any]:
     """A pair as plain data: its key spread out, tolerances as ``tolerance`` and ``tolerance_from``."""
     content = _plain(asdict(pair))
     for comparison in content["comparisons"]:
-        tolerance = comparison.pop("tolerance")
-        comparison |= {"tolerance": tolerance.pop("value"), "tolerance_from": tolerance.pop("source"), **tolerance}
+        _flatten_tolerance(comparison)
     return {**content.pop("key"), **content}
+
+
+def _flatten_tolerance(comparison: dict[str, Any]) -> None:
+    tolerance = comparison.pop("tolerance")
+    comparison |= {"tolerance": tolerance.pop("value"), "tolerance_from": tolerance.pop("source"), **tolerance}
+
+
+def _changes_to_dict(changes: RunChanges) -> dict[str, Any]:
+    content: dict[str, Any] = _plain(asdict(changes))
+    for pair in content["pairs"]:
+        if pair["comparison"]:
+            _flatten_tolerance(pair["comparison"])
+    return content
 
 
 def pair_from_dict(content: Mapping[str, Any]) -> PairRecord:
@@ -284,6 +324,7 @@ def pair_from_dict(content: Mapping[str, Any]) -> PairRecord:
             "largest_loss": Loss(**rest["largest_loss"]) if rest.get("largest_loss") else None,
             "replay": Replay(**rest["replay"]) if rest.get("replay") else None,
             "timing": Timing(**rest["timing"]) if rest["timing"] else None,
+            "repeat": _repeat(rest.get("repeat")),
         }
     )
 
@@ -320,6 +361,25 @@ def _cell(content: Mapping[str, Any]) -> Cell:
 
 def _change(content: Mapping[str, Any] | None) -> Change | None:
     return Change(**content) if content else None
+
+
+def _repeat(content: Mapping[str, Any] | None) -> Repeat | None:
+    return Repeat(**{**content, "correct": tuple(content["correct"])}) if content else None
+
+
+def _changes(content: Mapping[str, Any]) -> RunChanges:
+    return RunChanges(**{**content, "pairs": tuple(_pair_change(pair) for pair in content["pairs"])})
+
+
+def _pair_change(content: Mapping[str, Any]) -> PairChange:
+    found = content["comparison"]
+    differences = tuple(Difference(**difference) for difference in content["differences"])
+    return PairChange(**{**content, "comparison": _comparison(found) if found else None, "differences": differences})
+
+
+def _trend(content: Mapping[str, Any]) -> Trend:
+    points = tuple(TrendPoint(**{**point, "changed": tuple(point["changed"])}) for point in content["points"])
+    return Trend(content["pair"], points)
 
 
 def _score(content: Mapping[str, Any]) -> ScoreSummary:
