@@ -19,7 +19,18 @@ from emt_plugin.forgetting import Trajectory
 from emt_plugin.gate import with_holm
 from emt_plugin.gate.exit_code import INCOMPLETE, NOTHING, STOPPED, Outcome, exit_code
 from emt_plugin.link import COULD_NOT_RUN, SKIPPED, ended, key_of, pair_id_of, pairs_of, worse
-from emt_plugin.records import Journalled, PairKey, PairRecord, RunPlace, RunRecord, read_journals, write_predictions
+from emt_plugin.records import (
+    Flip,
+    Journalled,
+    PairKey,
+    PairRecord,
+    Row,
+    RunPlace,
+    RunRecord,
+    read_journals,
+    write_flips,
+    write_predictions,
+)
 from emt_plugin.settings import Settings
 from emt_plugin.workers.place import PLACE
 
@@ -33,7 +44,7 @@ class Controller:
         self._asked = bool(settings.given)
         now = datetime.now(UTC)
         self.run_id = f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-        self.folder = settings.reports / self.run_id
+        self.folder = settings.report.folder / self.run_id
         self._started = now.isoformat(timespec="seconds")
         self._clock = time.monotonic()
         self._by_id = {key.id: key for key in settings.keys}
@@ -48,7 +59,8 @@ class Controller:
         self._interrupted = False
         self._test_failed = False
         self._lines: list[str] = []
-        check_writable(settings.reports)
+        check_writable(settings.report.folder)
+        check_history(settings.report.history)
         config.stash[PLACE] = RunPlace(self.folder, "main")
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -163,7 +175,7 @@ class Controller:
     def _finish(self, pairs: list[PairRecord], complete: bool, code: int) -> int:
         """Write everything; whatever goes wrong here makes the run incomplete, in the record too."""
         from emt_plugin.environment import describe
-        from emt_plugin.report.terminal import table
+        from emt_plugin.report.terminal import looked_at, table
 
         run = RunRecord(
             run_id=self.run_id,
@@ -175,11 +187,16 @@ class Controller:
             settings=self._settings.as_record(),
             environment=describe(self._config.rootpath, self._config.invocation_params.args),
             pairs=tuple(pairs),
+            shard=self._settings.shard,
         )
+        rows = {name: found.rows for name, found in self._journalled.items()}
         try:
             run = replace(run, trajectories=self._trajectories(pairs))
+            run, flipped = self._beside_earlier(run, rows)
             self._lines = table(run)
-            self._write(run)
+            if self._settings.compute.images:
+                self._lines += looked_at(run.pairs, rows)
+            self._write(run, flipped)
             self._lines += self._update_tolerances(pairs)
             report = shown_path(self.folder / "report.html", self._config.invocation_params.dir)
             self._lines += ["", f"report: {report}", f"exit code: {code}"]
@@ -194,16 +211,30 @@ class Controller:
                 replace(run, complete=False, exit_code=code, reason=one_line(str(error))).write(self.folder)
             return code
 
-    def _write(self, run: RunRecord) -> None:
-        from emt_plugin.report import render, write_summary
+    def _beside_earlier(self, run: RunRecord, rows: dict[str, list[Row]]) -> tuple[RunRecord, dict[str, list[Flip]]]:
+        report = self._settings.report
+        if not report.compare and not report.history:
+            return run, {}
+        from emt_plugin.earlier import beside_earlier
+
+        return beside_earlier(run, rows, report)
+
+    def _write(self, run: RunRecord, flipped: dict[str, list[Flip]]) -> None:
+        """The record, its lines in the history, and what is drawn of it."""
+        from emt_plugin.report import write_all
 
         self.folder.mkdir(parents=True, exist_ok=True)
         for pair in run.pairs:
             if pair.key.id in self._journalled:
                 write_predictions(self.folder, pair.key.file_name, self._journalled[pair.key.id].rows)
+            if pair.key.id in flipped:
+                write_flips(self.folder, pair.key.file_name, flipped[pair.key.id])
         run.write(self.folder)
-        render(self.folder)
-        write_summary(self.folder)
+        if self._settings.report.history:
+            from emt_plugin.earlier import remember
+
+            remember(run, {name: found.rows for name, found in self._journalled.items()}, self._settings.report.history)
+        write_all(self.folder, self._settings.report.mode)
 
     def _trajectories(self, pairs: list[PairRecord]) -> tuple[Trajectory, ...]:
         if not self._settings.trajectories:
@@ -269,6 +300,22 @@ def check_writable(reports: Path) -> None:
         raise pytest.UsageError(
             f"emt: cannot write to {reports} ({error.strerror}); name another folder with --emt-reports DIR"
         ) from None
+
+
+def check_history(path: Path | None) -> None:
+    """Refuse to start a run whose lines could not be appended to the history.
+
+    Raises:
+        pytest.UsageError: what is there is no history, or cannot be written.
+    """
+    if path is None:
+        return
+    from emt_plugin.history.file import HistoryError, check_appendable
+
+    try:
+        check_appendable(path)
+    except HistoryError as error:
+        raise pytest.UsageError(f"emt: {error}") from None
 
 
 def shown_path(path: Path, start: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from emt_plugin.catalog import Catalog, CatalogError, ImageSetSpec, ModelSpec, T
 from emt_plugin.gate import Tolerances, TolerancesError
 from emt_plugin.gate.tolerances import ACCEPTED_BY, parse_tolerance, refuse_inline_tables
 from emt_plugin.plugin import is_active
+from emt_plugin.records import Shard
 from emt_plugin.scoring import ScorerError, scorer_factory
 from emt_plugin.settings import (
     DEFAULT_LIMIT,
@@ -20,13 +22,17 @@ from emt_plugin.settings import (
     DEFAULT_PROBE_IMAGES,
     DEFAULT_STORE_BYTES,
     DTYPES,
+    REPORT_MODES,
     Compute,
+    Reporting,
     Scoring,
     Settings,
     Storing,
+    pair_key,
 )
 from emt_plugin.store import DEFAULT_FOLDER, MODES
 
+Pairs = tuple[tuple[ModelSpec, ImageSetSpec], ...]
 RULES = ("sum", "mean")
 PROBE = "probe"
 # Inside an installed package, or beside it in a checkout.
@@ -81,9 +87,14 @@ def _build(config: pytest.Config) -> Settings:
         if not tolerances.parent.is_dir():
             raise pytest.UsageError(f"emt: no folder {tolerances.parent} to write {tolerances.name} into; make it first")
         refuse_inline_tables(tolerances)
+    if option.emt_image and option.emt_history:
+        raise pytest.UsageError("emt: --emt-image looks at single images, which have no place in --emt-history; leave one out")
+    pairs, shard = _sharded(option.emt_shard, _pairs(catalog, models, option.emt_image_set or config.getini("emt_image_set")))
+    if shard and runs:
+        raise pytest.UsageError("emt: --emt-shard would part a trajectory from its base; leave it out with --emt-checkpoint")
     return Settings(
         catalog=catalog,
-        pairs=_pairs(catalog, models, option.emt_image_set or config.getini("emt_image_set")),
+        pairs=pairs,
         reference=reference,
         trajectories=runs,
         tolerances=read,
@@ -91,7 +102,8 @@ def _build(config: pytest.Config) -> Settings:
         compute=_compute(config),
         scoring=scoring,
         store=_storing(config),
-        reports=config.rootpath / (option.emt_reports or config.getini("emt_reports") or "reports"),
+        report=_reporting(config),
+        shard=shard,
         update_tolerances=option.emt_update_tolerances,
         given={name.removeprefix("emt_"): value for name, value in sorted(vars(option).items())
                if name.startswith("emt_") and value not in (None, False)},
@@ -129,9 +141,7 @@ def check_throughput(config: pytest.Config) -> None:
         raise pytest.UsageError("emt: --emt-throughput needs pytest-benchmark: pip install 'pytest-emt[throughput]'")
 
 
-def _pairs(
-    catalog: Catalog, models: tuple[ModelSpec, ...], image_sets: list[str]
-) -> tuple[tuple[ModelSpec, ImageSetSpec], ...]:
+def _pairs(catalog: Catalog, models: tuple[ModelSpec, ...], image_sets: list[str]) -> Pairs:
     specs = catalog.image_sets_named(image_sets or [name for model in models for name in model.image_sets])
     pairs = ((model, specs[name]) for model in models for name in image_sets or model.image_sets)
     return tuple(dict.fromkeys(pairs))
@@ -146,6 +156,8 @@ def _compute(config: pytest.Config) -> Compute:
     limit = _count(option.emt_limit or config.getini("emt_limit"), "--emt-limit")
     return Compute(
         limit=limit or DEFAULT_LIMIT,
+        images=_images(option.emt_image or ()),
+        repeat=_count(option.emt_repeat, "--emt-repeat", "times") or 1,
         batch_size=_count(option.emt_batch_size, "--emt-batch-size"),
         dtype=option.emt_dtype,
         device=option.emt_device,
@@ -206,11 +218,55 @@ def _storing(config: pytest.Config) -> Storing:
     )
 
 
-def _count(text: Any, name: str) -> int | None:
+def _reporting(config: pytest.Config) -> Reporting:
+    option = config.option
+    mode = next((mode for mode in REPORT_MODES if mode == (option.emt_report or "single")), None)
+    if mode is None:
+        raise pytest.UsageError(f"emt: unknown --emt-report '{option.emt_report}'; known: {', '.join(REPORT_MODES)}")
+    compare = config.invocation_params.dir / option.emt_compare if option.emt_compare else None
+    if compare:
+        from emt_plugin.records import RecordError, RunRecord
+
+        try:
+            RunRecord.read(compare)
+        except RecordError as error:
+            raise pytest.UsageError(f"emt: --emt-compare: {error}") from None
+    return Reporting(
+        folder=config.rootpath / (option.emt_reports or config.getini("emt_reports") or "reports"),
+        mode=mode,
+        compare=compare,
+        history=config.invocation_params.dir / option.emt_history if option.emt_history else None,
+    )
+
+
+def _images(named: Sequence[str]) -> tuple[str, ...]:
+    for text in named:
+        if not re.fullmatch(r"[0-9a-f]{6,64}", text):
+            raise pytest.UsageError(
+                f"emt: --emt-image {text} is no beginning of an image's hash; "
+                f"write 6 or more of the digits that the report shows"
+            )
+    return tuple(named)
+
+
+def _sharded(text: str | None, pairs: Pairs) -> tuple[Pairs, Shard | None]:
+    """Every N-th pair from the K-th on, so that no part gets all of the large image sets."""
+    if text is None:
+        return pairs, None
+    found = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", text)
+    if not found or int(found[1]) > int(found[2]):
+        raise pytest.UsageError(f"emt: --emt-shard {text} names no part; write such as 1/4 for the first of four")
+    index, count = int(found[1]), int(found[2])
+    if count > len(pairs):
+        raise pytest.UsageError(f"emt: --emt-shard {text}: there are {len(pairs)} pairs, so at most {len(pairs)} parts")
+    return pairs[index - 1 :: count], Shard(index, count, tuple(pair_key(*pair).id for pair in pairs))
+
+
+def _count(text: Any, name: str, of: str = "images") -> int | None:
     if text in (None, ""):
         return None
     if not re.fullmatch(r"[1-9]\d*", str(text)):
-        raise pytest.UsageError(f"emt: {name} {text} is not a number of images; write a whole number of at least 1")
+        raise pytest.UsageError(f"emt: {name} {text} is not a number of {of}; write a whole number of at least 1")
     return int(text)
 
 

@@ -71,6 +71,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--emt-store-dir", metavar="DIR", help="where computed results are kept [.emt_store]")
     add("--emt-store-size", metavar="BYTES", help="what stored vision features may take, the longest unused go first [20GB]")
     add("--emt-throughput", action="store_true", help="time the suite instead of gating; needs pytest-benchmark, and no -n")
+    add(
+        "--emt-image",
+        action="append",
+        dest="emt_image",
+        metavar="HASH",
+        help="only the image whose hash begins like this, and what was made of it; repeatable [the first --emt-limit]",
+    )
+    add("--emt-repeat", metavar="N", help="measure every image N times, never from the store, and report what flips [1]")
+    add("--emt-shard", metavar="K/N", help="the K-th of N parts of the pairs; `emt merge` joins the parts [all pairs]")
+    add("--emt-compare", metavar="RUN", help="show what changed since this earlier run, image by image: its folder")
+    add(
+        "--emt-history",
+        metavar="FILE",
+        help="append a line for each pair to this file, and show the trend since last night and the pinned release",
+    )
+    add("--emt-report", metavar="MODE", help="report.html as one file with `single`, or with `dir` assets beside it [single]")
     add("--emt-reports", metavar="DIR", help="folder in which each run gets its own folder [reports]")
     parser.addini("emt", "gate in every run of this project, without any option", type="bool", default=False)
     parser.addini("emt_model", "models, when no --emt-model is given", type="args", default=[])

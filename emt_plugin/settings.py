@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from emt_plugin.catalog import Catalog, ImageSetSpec, ModelSpec, TrajectorySpec
 from emt_plugin.gate import Tolerances
-from emt_plugin.records import PairKey
+from emt_plugin.records import PairKey, Shard
 from emt_plugin.store import DEFAULT_FOLDER, StoreMode
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ DEFAULT_MODEL = "llava-mini"
 DEFAULT_LIMIT = 1000
 DEFAULT_PROBE_IMAGES = 50
 DEFAULT_STORE_BYTES = 20 * 10**9
+ReportMode = Literal["single", "dir"]
+REPORT_MODES: tuple[ReportMode, ...] = ("single", "dir")
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -31,11 +33,15 @@ class Compute:
         batch_size: images in one forward; None leaves it to the backend.
         dtype: None for float32 on the CPU and the checkpoint's own on a GPU.
         device: None for the GPU that is visible, else the CPU.
+        images: beginnings of the hashes of the only images; empty for the first ``limit``.
+        repeat: how often each image is measured.
         memory: bytes that models on one device may take; None for what is free.
         attention: implementation of attention; None for the model's own choice.
     """
 
     limit: int = DEFAULT_LIMIT
+    images: tuple[str, ...] = ()
+    repeat: int = 1
     batch_size: int | None = None
     dtype: str | None = None
     device: str | None = None
@@ -94,6 +100,23 @@ class Storing:
 
 
 @dataclass(frozen=True)
+class Reporting:
+    """What a run is set beside, and how it is shown.
+
+    Attributes:
+        folder: in which each run gets its own.
+        mode: ``single`` for one file, ``dir`` for a page with assets beside it.
+        compare: folder of an earlier run to compare with.
+        history: file that each run appends its lines to.
+    """
+
+    folder: Path = Path("reports")
+    mode: ReportMode = "single"
+    compare: Path | None = None
+    history: Path | None = None
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything that decides what a run does.
 
@@ -107,7 +130,8 @@ class Settings:
         compute: how models are run.
         scoring: how observations are scored.
         store: where results are kept.
-        reports: folder in which runs land.
+        report: what the run is set beside, and how it is shown.
+        shard: which part of the pairs this is, and all of them; None for all.
         update_tolerances: write accepted losses after the run.
         given: what the user wrote, for the record.
     """
@@ -121,7 +145,8 @@ class Settings:
     compute: Compute = field(default_factory=Compute)
     scoring: Scoring = field(default_factory=Scoring)
     store: Storing = field(default_factory=lambda: Storing(mode="off"))
-    reports: Path = Path("reports")
+    report: Reporting = field(default_factory=Reporting)
+    shard: Shard | None = None
     update_tolerances: bool = False
     given: Mapping[str, Any] = field(default_factory=dict)
 

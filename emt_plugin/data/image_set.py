@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from typing import Any, Protocol
@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from PIL import Image
 
 from emt_plugin.catalog import ImageSetSpec, Question
+from emt_plugin.errors import CouldNotRun
 
 SEED = "emt-subset-1"
 
@@ -67,6 +68,20 @@ class ImageSet:
     def question(self) -> Question:
         """What is asked of every image."""
         return self.spec.question(self.labels)
+
+    def only(self, beginnings: Sequence[str]) -> ImageSet:
+        """The images whose hash begins like one of some.
+
+        Raises:
+            CouldNotRun: there is none.
+        """
+        found = tuple(item for item in self.items if item.hash.startswith(tuple(beginnings)))
+        if not found:
+            raise CouldNotRun(
+                f"no image of {self.spec.id}'s split '{self.split}' has a hash that begins with {' or '.join(beginnings)}; "
+                f"name its image set with --emt-image-set"
+            )
+        return replace(self, items=found)
 
     @property
     def fingerprint(self) -> str:

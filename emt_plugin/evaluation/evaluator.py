@@ -15,13 +15,26 @@ from emt_plugin.evaluation.observing import Seen
 from emt_plugin.evaluation.outcomes import comparisons, score_summary, way
 from emt_plugin.evaluation.probing import Prober
 from emt_plugin.evaluation.progress import Progress, no_progress
+from emt_plugin.evaluation.repeating import repeated
 from emt_plugin.evaluation.scorers import PairScorers
 from emt_plugin.evaluation.thumbs import write_thumbs
 from emt_plugin.forgetting import largest_loss, steps
 from emt_plugin.forgetting.steps import VISION_PROBE
 from emt_plugin.gate import Reference, Tolerance, with_itself
-from emt_plugin.records import EncoderFacts, Journal, PairKey, PairRecord, Row, RunPlace, Timing
-from emt_plugin.report.view import shown_rows
+from emt_plugin.history.compare import flips
+from emt_plugin.records import (
+    EncoderFacts,
+    Flip,
+    Journal,
+    PairKey,
+    PairRecord,
+    Repeat,
+    Row,
+    RunPlace,
+    Timing,
+    read_predictions,
+)
+from emt_plugin.report.gallery import gallery
 from emt_plugin.scoring import Score
 from emt_plugin.scoring.protocol import Judge
 from emt_plugin.settings import Settings, pair_key
@@ -71,7 +84,9 @@ class Evaluator:
             CouldNotRun: see ``load_image_set``.
         """
         if spec not in self._image_sets:
-            self._image_sets[spec] = load_image_set(spec, self.settings.compute.limit, self._store)
+            only = self.settings.compute.images
+            loaded = load_image_set(spec, None if only else self.settings.compute.limit, self._store)
+            self._image_sets[spec] = loaded.only(only) if only else loaded
         return self._image_sets[spec]
 
     def model(self, spec: ModelSpec) -> Model:
@@ -142,10 +157,29 @@ class Evaluator:
                 new_tokens=scorers.observer.counter.new_tokens,
             ),
         )
-        pair = self._gated(pair)
+        pair = self._gated(replace(pair, repeat=self._repeated(model, image_set, rows)))
         if self.place:
-            write_thumbs(self.place.folder / "thumbs", self._store, image_set, shown_rows(pair, rows))
+            shown = gallery(pair, rows, self._flipped(pair, rows), bool(self.settings.trajectories)).rows
+            write_thumbs(self.place.folder / "thumbs", self._store, image_set, shown)
         return pair
+
+    def _repeated(self, model: Model, image_set: ImageSet, rows: Sequence[Row]) -> Repeat | None:
+        """What moves when the images are measured again; nothing of it is stored or comes from the store."""
+        settings = self.settings
+        if settings.compute.repeat < 2:
+            return None
+        nothing = Store(settings.store.folder, "off")
+
+        def scorers() -> PairScorers:
+            judge = self._judge_of(nothing)
+            return PairScorers(settings.scoring, settings.catalog, nothing, model, image_set, model, judge)
+
+        return repeated(model, image_set, rows, settings.compute.repeat, scorers, self._progress)
+
+    def _flipped(self, pair: PairRecord, rows: Sequence[Row]) -> list[Flip]:
+        """The images that flipped against the run that is compared, as far as it has them."""
+        earlier = self.settings.report.compare
+        return flips(read_predictions(earlier, pair.key.file_name), rows, pair.scores[0].scorer) if earlier else []
 
     def close(self) -> None:
         """Free what is loaded."""
@@ -156,13 +190,14 @@ class Evaluator:
 
     def _start(self, model: Model, image_set: ImageSet) -> PairRecord:
         """What is known of a pair before its first image."""
-        prompt = image_set.question.prompt
+        prompt, spec = image_set.question.prompt, image_set.spec
         return PairRecord(
             key=pair_key(model.spec, image_set.spec),
             prompt=prompt,
             n_split=image_set.n_split,
             labels=image_set.labels,
             model_facts={
+                "name": display(model.spec.name),
                 "source": display(model.spec.source),
                 "revision": model.spec.revision,
                 "adapter": display(model.spec.adapter) if model.spec.adapter else None,
@@ -175,12 +210,18 @@ class Evaluator:
                 "rendered_prompt": model.rendered(prompt),
             },
             image_set_facts={
+                "name": self._image_set_name(spec),
                 "source": display(image_set.spec.source),
                 "split": image_set.split,
                 "revision": image_set.spec.revision,
                 "fingerprint": image_set.fingerprint,
             },
         )
+
+    def _image_set_name(self, spec: ImageSetSpec) -> str:
+        """What asks for an image set again: the catalog's name, or where it is."""
+        catalog = self.settings.catalog
+        return spec.id if spec.id in catalog.image_sets and catalog.image_set(spec.id) == spec else spec.source
 
     @contextmanager
     def _journal(self) -> Iterator[Journal | None]:
@@ -196,11 +237,16 @@ class Evaluator:
         return PairScorers(settings.scoring, settings.catalog, self._store, model, image_set, embedder, self._asked_judge())
 
     def _asked_judge(self) -> Judge | None:
-        if self._judge is None and self.settings.scoring.judge:
-            from emt_plugin.mllms.judge_client import JudgeClient
-
-            self._judge = JudgeClient(self.settings.scoring.judge, self._store)
+        if self._judge is None:
+            self._judge = self._judge_of(self._store)
         return self._judge
+
+    def _judge_of(self, store: Store) -> Judge | None:
+        if self.settings.scoring.judge is None:
+            return None
+        from emt_plugin.mllms.judge_client import JudgeClient
+
+        return JudgeClient(self.settings.scoring.judge, store)
 
     def _observed(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -243,6 +244,10 @@ class TransformersBackend:
         raise CouldNotRun(
             f"{self.checkpoint.name} gives no finite probabilities in {self.dtype}; use --emt-dtype float32 or bfloat16"
         )
+
+    def unshelved(self) -> AbstractContextManager[None]:
+        """A context in which the vision tower sees every image anew, and nothing of that is kept."""
+        return self.vision.unshelved() if self.vision else nullcontext()
 
     def _features(self, images: Sequence[Image.Image]) -> list[dict[str, tuple[float, ...]]]:
         """The mean patch token before and behind the projector."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from hashlib import sha256
 from typing import Any
@@ -93,6 +94,17 @@ class VisionTower:
         return Features(
             torch.stack([row.patches.to(device) for row in rows]), torch.stack([row.pooled.to(device) for row in rows])
         )
+
+    @contextmanager
+    def unshelved(self) -> Iterator[None]:
+        """A context in which every image is seen anew, and nothing is kept."""
+        kept = self._shelf
+        # A cached property is an entry in the instance's dictionary.
+        vars(self)["_shelf"] = FeatureShelf(Store(self._store.folder, "off"), {})
+        try:
+            yield
+        finally:
+            vars(self)["_shelf"] = kept
 
     def forget(self) -> None:
         """Let go of what is remembered in memory of the last images."""

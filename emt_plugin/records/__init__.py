@@ -1,7 +1,16 @@
 """Pairs become a run record. Pure: no torch, no pytest."""
 
 from emt_plugin.records.changes import Difference, Flip, PairChange, Repeat, RunChanges, Shard, Trend, TrendPoint
-from emt_plugin.records.journal import Journal, Journalled, Row, read_journals, read_predictions, write_predictions
+from emt_plugin.records.journal import (
+    Journal,
+    Journalled,
+    Row,
+    read_flips,
+    read_journals,
+    read_predictions,
+    write_flips,
+    write_predictions,
+)
 from emt_plugin.records.place import RunPlace
 from emt_plugin.records.record import (
     EncoderFacts,
@@ -39,7 +48,9 @@ __all__ = [
     "Trend",
     "TrendPoint",
     "kind_rates",
+    "read_flips",
     "read_journals",
     "read_predictions",
+    "write_flips",
     "write_predictions",
 ]

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from emt_plugin.records.changes import Flip
 from emt_plugin.records.files import write_atomically
 from emt_plugin.records.record import PairKey, PairRecord, pair_from_dict, pair_to_dict
 
@@ -130,3 +131,18 @@ def read_predictions(folder: Path, file_name: str) -> list[Row]:
     """The rows of a pair, empty where the run wrote none."""
     path = folder / "predictions" / f"{file_name}.jsonl"
     return [Row(**entry) for entry in _whole_lines(path)] if path.exists() else []
+
+
+def write_flips(folder: Path, file_name: str, flips: Iterable[Flip]) -> Path:
+    """Write ``flips/<pair>.jsonl``: the images that flipped against the run that was compared."""
+    path = folder / "flips" / f"{file_name}.jsonl"
+    path.parent.mkdir(exist_ok=True)
+    lines = (json.dumps(asdict(flip), allow_nan=False, ensure_ascii=False) for flip in flips)
+    write_atomically(path, "".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
+    return path
+
+
+def read_flips(folder: Path, file_name: str) -> list[Flip]:
+    """The flips of a pair, empty where the run wrote none."""
+    path = folder / "flips" / f"{file_name}.jsonl"
+    return [Flip(**entry) for entry in _whole_lines(path)] if path.exists() else []

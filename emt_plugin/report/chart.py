@@ -6,19 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from emt_plugin.forgetting.steps import MEANING, SUPERVISED, Step
-from emt_plugin.records import PairRecord
-from emt_plugin.report.words import percent, points
+from emt_plugin.gate import Comparison
+from emt_plugin.report.words import interval, percent, points
 
-WIDTH = 960
-LEFT = 250
-RIGHT = 120
-ROW = 38
-TOP = 30
+FOREST_WIDTH, FOREST_HEIGHT, FOREST_MARGIN = 260, 28, 12
+BAR_WIDTH = 220
 STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
-MOST_TICKS = 10
+MOST_TICKS = 5
 CELL = 30
 LARGE_CELL_CLASSES = 24
-STEP_WIDTH, STEP_LEFT, STEP_RIGHT, STEP_TOP = 960, 150, 250, 26
+# With more classes a matrix is a grey square of some megabytes.
+MOST_MATRIX_CLASSES = 120
 
 
 @dataclass(frozen=True)
@@ -30,80 +28,65 @@ class Tick:
 
 
 @dataclass(frozen=True)
-class GapRow:
-    """One pair of the gap chart, in pixels."""
+class ForestRow:
+    """One gap with its interval and its tolerance, in pixels."""
 
-    pair: str
     verdict: str
-    y: float
     low: float
     high: float
     gap: float
     tolerance: float
-    label: str
+    title: str
 
 
 @dataclass(frozen=True)
-class GapChart:
-    """The gap of every pair with its interval and its tolerance."""
+class Forest:
+    """The axis that all rows of a table share, and a row for each comparison; None for a row without any."""
 
     width: int
     height: int
     zero: float
-    middle: float
     ticks: tuple[Tick, ...]
-    rows: tuple[GapRow, ...]
-    bottom: float
+    rows: tuple[ForestRow | None, ...]
 
 
-def gap_chart(pairs: Sequence[PairRecord], labels: Sequence[str]) -> GapChart | None:
-    """The chart of all pairs that have a verdict; None without any.
-
-    Args:
-        pairs: of one run.
-        labels: the gap of each pair in words, in the same order.
-    """
-    shown = [(pair, pair.gating, label) for pair, label in zip(pairs, labels, strict=True) if pair.gating]
-    if not shown:
+def forest(comparisons: Sequence[Comparison | None]) -> Forest | None:
+    """Gaps on one axis, in points; None where there is no comparison at all."""
+    known = [comparison for comparison in comparisons if comparison]
+    if not known:
         return None
-    gating = [comparison for _, comparison, _ in shown if comparison]
-    left = min(0.0, *(min(c.low, -c.tolerance.value) for c in gating))
-    right = max(0.0, *(c.high for c in gating))
-    margin = max(right - left, 0.02) * 0.06
-    left, right = left - margin, right + margin
-    scale = (WIDTH - LEFT - RIGHT) / (right - left)
+    left = min(0.0, *(min(c.low, -c.tolerance.value) for c in known))
+    right = max(0.0, *(c.high for c in known))
+    scale = (FOREST_WIDTH - 2 * FOREST_MARGIN) / max(right - left, 0.02)
 
     def x(value: float) -> float:
-        return round(LEFT + (value - left) * scale, 1)
+        return round(FOREST_MARGIN + (value - left) * scale, 1)
 
     step = next((step for step in STEPS if (right - left) / step <= MOST_TICKS), STEPS[-1])
-    ticks = [index * step for index in range(-int(1 / step), int(1 / step) + 1) if left <= index * step <= right]
+    values = [index * step for index in range(-int(1 / step), int(1 / step) + 1) if left <= index * step <= right]
     rows = tuple(
-        GapRow(
-            pair=pair.key.id,
-            verdict=comparison.verdict,
-            y=TOP + ROW * position + ROW / 2,
-            low=x(comparison.low),
-            high=x(comparison.high),
-            gap=x(comparison.gap),
-            tolerance=x(-comparison.tolerance.value),
-            label=label,
+        ForestRow(
+            verdict=c.verdict,
+            low=x(c.low),
+            high=x(c.high),
+            gap=x(c.gap),
+            tolerance=x(-c.tolerance.value),
+            title=f"{points(c.gap)}, 90% interval {interval(c)}, tolerance {100 * c.tolerance.value:.3g}: {c.verdict}",
         )
-        for position, (pair, comparison, label) in enumerate(shown)
-        if comparison
+        if c
+        else None
+        for c in comparisons
     )
-    bottom = TOP + ROW * len(rows)
-    tick_marks = tuple(Tick(x(value), f"{100 * value:+.0f}".replace("-", "−").replace("+0", "0")) for value in ticks)
-    return GapChart(WIDTH, bottom + 44, x(0), (LEFT + WIDTH - RIGHT) / 2, tick_marks, rows, bottom)
+    ticks = tuple(Tick(x(value), f"{100 * value:+.0f}".replace("-", "−").replace("+0", "0")) for value in values)
+    return Forest(FOREST_WIDTH, FOREST_HEIGHT, x(0), ticks, rows)
 
 
 @dataclass(frozen=True)
 class StepBar:
-    """One step of the way from encoder to answer, in pixels."""
+    """One step of the way from encoder to answer; ``width`` in pixels."""
 
     name: str
     meaning: str
-    y: float
     width: float
     accuracy: str
     change: str
@@ -112,26 +95,13 @@ class StepBar:
     supervised: bool
 
 
-@dataclass(frozen=True)
-class StepChart:
-    """Accuracy at each step, and the change from the step before."""
-
-    width: int
-    height: int
-    left: int
-    full: int
-    bars: tuple[StepBar, ...]
-
-
-def step_chart(steps: Sequence[Step], n: int) -> StepChart:
-    """The chart of a pair's steps over ``n`` images."""
-    full = STEP_WIDTH - STEP_LEFT - STEP_RIGHT
-    bars = tuple(
+def step_bars(steps: Sequence[Step], n: int) -> tuple[StepBar, ...]:
+    """The bars of a pair's steps over ``n`` images."""
+    return tuple(
         StepBar(
             name=step.name,
             meaning=MEANING[step.name],
-            y=STEP_TOP + ROW * position,
-            width=round(full * step.correct / n, 1),
+            width=round(BAR_WIDTH * step.correct / n, 1),
             accuracy=percent(step.correct, n),
             change=points(step.change) if position else "",
             interval=f"[{points(step.low)}, {points(step.high)}]" if position else "",
@@ -140,7 +110,6 @@ def step_chart(steps: Sequence[Step], n: int) -> StepChart:
         )
         for position, step in enumerate(steps)
     )
-    return StepChart(STEP_WIDTH, STEP_TOP + ROW * len(steps) + 6, STEP_LEFT, full, bars)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from emt_plugin.forgetting.trajectory import Cell, State
 from emt_plugin.report.trajectory_words import changed, state_name
 from emt_plugin.report.words import percent, points
 
-PANEL_WIDTH, PANEL_HEIGHT, PANELS_IN_ROW, GUTTER = 228, 190, 4, 16
+PANEL_WIDTH, PANEL_HEIGHT, MARGIN = 260, 190, 8
 PLOT_LEFT, PLOT_TOP, PLOT_BOTTOM = 34, 26, 30
 HEAT_LEFT, HEAT_TOP, HEAT_WIDTH, HEAT_HEIGHT = 190, 26, 120, 28
 # A change of this much has the full colour.
@@ -34,8 +34,6 @@ class Point:
 class Panel:
     """Accuracy on one image set along a trajectory."""
 
-    x: float
-    y: float
     title: str
     trained_on: bool
     line: str
@@ -62,7 +60,7 @@ class Curves:
 def curves(run: Trajectory) -> Curves:
     """The curves of a trajectory."""
     steps = max(state.step for state in run.states) or 1
-    right = PANEL_WIDTH - GUTTER
+    right = PANEL_WIDTH - MARGIN
 
     def x(step: int) -> float:
         return round(PLOT_LEFT + (right - PLOT_LEFT) * step / steps, 1)
@@ -81,8 +79,6 @@ def curves(run: Trajectory) -> Curves:
         encoder = cells[0].encoder_correct
         panels.append(
             Panel(
-                x=(index % PANELS_IN_ROW) * (PANEL_WIDTH + GUTTER),
-                y=(index // PANELS_IN_ROW) * PANEL_HEIGHT,
                 title=name,
                 trained_on=name in run.trained_on,
                 line=" ".join(f"{mark.x},{mark.y}" for mark in marks),
@@ -91,10 +87,9 @@ def curves(run: Trajectory) -> Curves:
                 encoder=None if encoder is None else y(encoder / cells[0].n),
             )
         )
-    in_row = min(len(panels), PANELS_IN_ROW)
     return Curves(
-        width=in_row * (PANEL_WIDTH + GUTTER) - GUTTER,
-        height=-(-len(panels) // PANELS_IN_ROW) * PANEL_HEIGHT,
+        width=PANEL_WIDTH,
+        height=PANEL_HEIGHT,
         left=PLOT_LEFT,
         right=right,
         top=PLOT_TOP,

@@ -1,34 +1,146 @@
-"""``report.html``: one self-contained page, drawn from a run's folder."""
+"""``report.html``: one page, drawn from a run's folder; by itself, or with its assets beside it."""
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from hashlib import sha256
+from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from emt_plugin.records import RunRecord, read_predictions
+from emt_plugin.records import Flip, Row, RunRecord, read_flips, read_predictions
 from emt_plugin.records.files import write_atomically
 
+if TYPE_CHECKING:
+    from jinja2 import Template
 
-def render(folder: Path) -> Path:
+    from emt_plugin.report.view import ReportView
+    from emt_plugin.settings import ReportMode
+
+# A larger file opens slowly and is refused by some places that show reports.
+SOFT_LIMIT = 5_000_000
+# What is left of that for images, before the rest of the page is known.
+IMAGES_LIMIT = 4_000_000
+# Markup and command of one image.
+CARD = 1_100
+ASSETS = "report-assets"
+# A page without scripts still shows everything; with them nothing is loaded, sent or evaluated.
+POLICY = "default-src 'none'; img-src {images}; style-src {style}; script-src {script}; base-uri 'none'; form-action 'none'"
+KINDS = {".png": "image/png", ".webp": "image/webp"}
+
+
+def render(folder: Path, mode: ReportMode = "single", compare: Path | None = None) -> Path:
     """Draw ``report.html`` from the run record, predictions and thumbnails in ``folder``.
 
+    Args:
+        folder: of one run.
+        mode: ``single`` for one file, which shows fewer images where it would be too large; ``dir`` for a page with
+            style, script and images beside it, for servers that allow no other.
+        compare: folder of an earlier run to set beside it; None for what the record has.
+
     Raises:
-        RecordError: the folder holds no run record that this version reads.
+        RecordError: a folder holds no run record that this version reads.
         OSError: the report cannot be written.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     from emt_plugin.report.view import report_view
 
     run = RunRecord.read(folder)
-    rows = {pair.key.id: read_predictions(folder, pair.key.file_name) for pair in run.pairs}
+    rows: dict[str, list[Row]] = {pair.key.id: read_predictions(folder, pair.key.file_name) for pair in run.pairs}
+    flips: dict[str, list[Flip]] = {pair.key.id: read_flips(folder, pair.key.file_name) for pair in run.pairs}
+    if compare:
+        from emt_plugin.earlier import beside_run
+
+        run, flips = beside_run(run, rows, compare)
+    view = report_view(run, rows, flips)
+    page = _in_a_folder(folder, view) if mode == "dir" else _single(folder, view)
+    path = folder / "report.html"
+    write_atomically(path, page)
+    return path
+
+
+def _single(folder: Path, view: ReportView) -> bytes:
+    """Everything in one file; drawn again with fewer images where it comes out too large."""
+    style, script = _asset("report.css"), _asset("report.js")
+    policy = POLICY.format(images="data:", style=_hash(style), script=_hash(script))
+
+    def drawn(most: int) -> bytes:
+        return _drawn(_fitting(view, folder, most), lambda name: _data(folder, name), policy, style, script)
+
+    page = drawn(IMAGES_LIMIT)
+    excess = len(page) - SOFT_LIMIT
+    return page if excess <= 0 else drawn(max(IMAGES_LIMIT - excess, 0))
+
+
+def _in_a_folder(folder: Path, view: ReportView) -> bytes:
+    assets = folder / ASSETS
+    assets.mkdir(exist_ok=True)
+    for name in ("report.css", "report.js"):
+        write_atomically(assets / name, _asset(name).encode())
+    policy = POLICY.format(images="'self'", style="'self'", script="'self'")
+    return _drawn(view, lambda name: found.relative_to(folder).as_posix() if (found := _thumb(folder, name)) else "", policy)
+
+
+def _drawn(view: ReportView, picture: Callable[[str], str], policy: str, style: str = "", script: str = "") -> bytes:
+    from markupsafe import Markup
+
+    # Style and script are this package's own files.
+    page = _template().render(
+        view=view, picture=picture, policy=policy, style=Markup(style), script=Markup(script), assets=ASSETS
+    )
+    return page.encode("utf-8", "replace")
+
+
+@cache
+def _template() -> Template:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    from emt_plugin.report.visible import visible
+
     environment = Environment(
         loader=PackageLoader("emt_plugin.report"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=visible,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template("report.html").render(view=report_view(run, rows, folder / "thumbs"))
-    path = folder / "report.html"
-    write_atomically(path, page.encode("utf-8", "replace"))
-    return path
+    return environment.get_template("report.html")
+
+
+def _fitting(view: ReportView, folder: Path, most: int) -> ReportView:
+    """The view with the first images of each pair, as many of each as fit together."""
+    costs = [[_cost(folder, image.thumb, image.answer) for image in pair.images] for pair in view.pairs]
+    kept, total = 0, 0
+    for kept in range(max(map(len, costs), default=0) + 1):
+        total += sum(of_pair[kept] for of_pair in costs if kept < len(of_pair))
+        if total > most:
+            break
+    return replace(view, pairs=tuple(replace(pair, images=pair.images[:kept]) for pair in view.pairs))
+
+
+def _cost(folder: Path, name: str, answer: str) -> int:
+    path = _thumb(folder, name)
+    return CARD + 2 * len(answer) + (path.stat().st_size * 4 // 3 if path else 0)
+
+
+def _thumb(folder: Path, name: str) -> Path | None:
+    # A name is a hash; in a record from elsewhere it may be anything.
+    if not name.isalnum():
+        return None
+    return next((path for kind in KINDS if (path := folder / "thumbs" / f"{name}{kind}").is_file()), None)
+
+
+def _data(folder: Path, name: str) -> str:
+    path = _thumb(folder, name)
+    return f"data:{KINDS[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}" if path else ""
+
+
+def _asset(name: str) -> str:
+    return (files("emt_plugin.report") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(sha256(text.encode()).digest()).decode()}'"

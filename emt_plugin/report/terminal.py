@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
+from emt_plugin.errors import one_line
 from emt_plugin.forgetting.steps import ANSWER, CLEAN_ANSWER, ENCODER, ORDER
-from emt_plugin.records import PairRecord, RunRecord
-from emt_plugin.report import trajectory_words
+from emt_plugin.records import PairRecord, Row, RunRecord
+from emt_plugin.report import since_words, trajectory_words
 from emt_plugin.report.words import (
     accepted_note,
     accuracies,
@@ -38,7 +39,30 @@ def table(run: RunRecord) -> list[str]:
     others = other_rows(run)
     if others:
         lines += ["", "the scorers that do not gate", *drawn(others, {0, 1})]
-    return lines + along(run) + notes(run)
+    return lines + along(run) + notes(run) + since_words.lines(run) + _repeats(run)
+
+
+def _repeats(run: RunRecord) -> list[str]:
+    said = since_words.repeats(run)
+    return ["", *said] if said else []
+
+
+def looked_at(pairs: Sequence[PairRecord], rows: Mapping[str, Sequence[Row]]) -> list[str]:
+    """What was made of single images, for a run that asked for them."""
+    lines: list[str] = []
+    for pair in pairs:
+        for row in rows.get(pair.key.id, ()):
+            seen = [
+                ("label", pair.labels[row.label]),
+                *((f"{name} says", "–" if found is None else pair.labels[found]) for name, found in row.references.items()),
+                ("answer", row.answer if row.answer is not None else "–"),
+                ("read as", "no class" if row.prediction is None else pair.labels[row.prediction]),
+                ("failure kind", row.kind or "none: it is right" if row.correct else row.kind or "–"),
+                *((f"by {name}", str(score.get("detail") or score["prediction"])) for name, score in row.scores.items()),
+            ]
+            lines += ["", f"{pair.key.id}, row {row.row}, image {row.image}"]
+            lines += [f"  {name}: {one_line(str(text))}" for name, text in seen]
+    return lines
 
 
 def in_a_trajectory(pair: PairRecord, run: RunRecord) -> bool:

@@ -314,8 +314,8 @@ def test_a_device_that_is_not_here_could_not_run(run: Start) -> None:
 
 def test_a_record_that_cannot_be_written_does_not_count(run: Start, suite: Path) -> None:
     (suite / "conftest.py").write_text(
-        "import emt_plugin.report\n\ndef full(folder):\n    raise OSError(28, 'No space left on device')\n\n"
-        "emt_plugin.report.render = full\n"
+        "import emt_plugin.report\n\ndef full(folder, mode):\n    raise OSError(28, 'No space left on device')\n\n"
+        "emt_plugin.report.write_all = full\n"
     )
     done = in_a_process(suite, ("--emt-image-set", "mnist-mini", "--emt-limit", "300", "-p", "no:hypothesispytest"))
     assert done.code == 3, done.output

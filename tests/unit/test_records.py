@@ -122,6 +122,19 @@ def test_a_record_of_the_first_schema_is_read(tmp_path: Path) -> None:
     assert RunRecord.read(tmp_path) == run
 
 
+@pytest.mark.parametrize("schema", [2, 3])
+def test_records_of_later_schemas_are_read(tmp_path: Path, schema: int) -> None:
+    folder = Path(__file__).parent / "records" / f"schema-{schema}"
+    run = RunRecord.read(folder)
+    old = json.loads((folder / "run.json").read_text())
+    assert [pair.key.id for pair in run.pairs] == [f"{pair['model']}/{pair['image_set']}" for pair in old["pairs"]]
+    assert [pair.gating.verdict for pair in run.pairs if pair.gating] == [
+        pair["comparisons"][pair["gate"]]["verdict"] for pair in old["pairs"]
+    ]
+    run.write(tmp_path)
+    assert RunRecord.read(tmp_path) == run
+
+
 def test_ids_and_file_names() -> None:
     assert PairKey("m", "s").id == "m/s"
     assert PairKey("m", "s", "checkpoint-200").id == "m@checkpoint-200/s"

@@ -1,0 +1,79 @@
+"""What a run is set beside: an earlier run, and the history that it is appended to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from emt_plugin.history import append, changes_since, compare_runs, flips, lines_of, read_history, trends_of
+from emt_plugin.records import Flip, Row, RunChanges, RunRecord, read_predictions
+from emt_plugin.settings import Reporting
+
+Rows = Mapping[str, Sequence[Row]]
+
+
+def beside_earlier(run: RunRecord, rows: Rows, report: Reporting) -> tuple[RunRecord, dict[str, list[Flip]]]:
+    """The run with what changed since earlier ones, and the images that flipped against the one that was named, by pair.
+
+    Args:
+        run: its record.
+        rows: its images by pair id.
+        report: what it is set beside.
+
+    Raises:
+        RecordError: the run to compare with cannot be read.
+        HistoryError: the history cannot be read.
+    """
+    changes: tuple[RunChanges, ...] = ()
+    if report.history:
+        history, lines = read_history(report.history), lines_of(run, rows)
+        changes = changes_since(history, lines)
+        run = replace(run, trends=trends_of(history, lines))
+    flipped: dict[str, list[Flip]] = {}
+    if report.compare:
+        beside, flipped = beside_run(run, rows, report.compare)
+        # The run that was named may be the last one of the history as well.
+        named = {found.run_id for found in beside.changes}
+        changes = (*beside.changes, *(found for found in changes if found.run_id not in named))
+    return replace(run, changes=changes), flipped
+
+
+def beside_run(
+    run: RunRecord, rows: Rows, folder: Path, tolerance: float | None = None
+) -> tuple[RunRecord, dict[str, list[Flip]]]:
+    """The run with what changed since one earlier run, and the images that flipped in the pairs that could be compared.
+
+    Args:
+        run: its record.
+        rows: its images by pair id.
+        folder: of the earlier run.
+        tolerance: the largest loss that passes; None for each pair's policy.
+
+    Raises:
+        RecordError: the earlier run cannot be read.
+    """
+    before = RunRecord.read(folder)
+    before_rows = rows_of(folder, before)
+    changes = compare_runs(before, before_rows, run, rows, tolerance)
+    compared = {change.pair for change in changes.pairs if change.comparison}
+    flipped = {
+        pair.key.id: flips(before_rows[pair.key.id], rows[pair.key.id], pair.scores[0].scorer)
+        for pair in run.pairs
+        if pair.key.id in compared
+    }
+    return replace(run, changes=(changes,)), flipped
+
+
+def remember(run: RunRecord, rows: Rows, path: Path) -> None:
+    """Append a run to the history.
+
+    Raises:
+        HistoryError: it cannot be written.
+    """
+    append(path, lines_of(run, rows))
+
+
+def rows_of(folder: Path, run: RunRecord) -> dict[str, list[Row]]:
+    """The images of a run by pair id, from its folder."""
+    return {pair.key.id: read_predictions(folder, pair.key.file_name) for pair in run.pairs}

@@ -1,0 +1,148 @@
+"""The history file: JSON lines, only ever appended to, whole under several writers."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from emt_plugin.history.lines import SCHEMA, Line
+
+WAIT_SECONDS = 60
+
+
+class HistoryError(ValueError):
+    """A history file that cannot be used; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A run that was released.
+
+    Attributes:
+        run_id: the run.
+        name: what the release is called.
+        at: when it was pinned, ISO 8601.
+    """
+
+    run_id: str
+    name: str
+    at: str
+
+
+@dataclass(frozen=True)
+class History:
+    """A history file, read.
+
+    Attributes:
+        lines: of all runs, by their start.
+        pins: releases, the latest last.
+        torn: lines that a writer did not finish, which are passed over.
+    """
+
+    lines: tuple[Line, ...]
+    pins: tuple[Pin, ...]
+    torn: int = 0
+
+
+def read_history(path: Path) -> History:
+    """Read a history file; one that is not there yet is empty.
+
+    Raises:
+        HistoryError: it is no history, or a later version's.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return History((), ())
+    except OSError as error:
+        raise HistoryError(f"cannot read the history {path}: {error.strerror}; name another file with --emt-history") from None
+    lines: list[Line] = []
+    pins: list[Pin] = []
+    torn = 0
+    for number, text in enumerate(content.split(b"\n"), 1):
+        if not text.strip():
+            continue
+        try:
+            entry = json.loads(text)
+        except ValueError:
+            torn += 1
+            continue
+        found = _entry(path, number, entry)
+        if isinstance(found, Pin):
+            pins.append(found)
+        else:
+            lines.append(found)
+    if torn and not lines and not pins:
+        raise HistoryError(f"{path} is no history: none of its lines is JSON; name another file with --emt-history")
+    return History(tuple(sorted(lines, key=lambda line: line.started)), tuple(pins), torn)
+
+
+def _entry(path: Path, number: int, entry: Any) -> Line | Pin:
+    schema = entry.get("schema") if isinstance(entry, Mapping) else None
+    if schema != SCHEMA:
+        what = f"has schema {schema}, and this version reads {SCHEMA}" if schema else "is no line of a history"
+        raise HistoryError(f"{path}, line {number}: it {what}; name another file with --emt-history")
+    try:
+        if "pin" in entry:
+            return Pin(entry["pin"], entry["name"], entry["at"])
+        return Line(**{field.name: entry[field.name] for field in fields(Line)})
+    except KeyError as error:
+        raise HistoryError(f"{path}, line {number}: it lacks {error}; name another file with --emt-history") from None
+
+
+def append(path: Path, lines: Iterable[Line]) -> None:
+    """Append the lines of one run, all or none of them.
+
+    Raises:
+        HistoryError: it cannot be written.
+    """
+    _append(path, [asdict(line) for line in lines])
+
+
+def pin(path: Path, run_id: str, name: str) -> None:
+    """Call a run of the history a release: later runs are compared with the one that was pinned last.
+
+    Raises:
+        HistoryError: the history has no such run, or cannot be written.
+    """
+    known = list(dict.fromkeys(line.run_id for line in read_history(path).lines))
+    if run_id not in known:
+        raise HistoryError(f"{path} has no run {run_id}; its last ones: {', '.join(known[-5:]) or 'none'}")
+    _append(path, [{"schema": SCHEMA, "pin": run_id, "name": name, "at": datetime.now(UTC).isoformat(timespec="seconds")}])
+
+
+def check_appendable(path: Path) -> None:
+    """Find out before a run whether its lines can be written after it.
+
+    Raises:
+        HistoryError: they cannot, or what is there is no history.
+    """
+    read_history(path)
+    _append(path, [])
+
+
+def _append(path: Path, entries: list[dict[str, Any]]) -> None:
+    text = "".join(f"{json.dumps(entry, allow_nan=False)}\n" for entry in entries).encode()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock", timeout=WAIT_SECONDS), path.open("ab+") as file:
+            size = file.seek(0, os.SEEK_END)
+            if size and entries:
+                file.seek(size - 1)
+                # A writer that was killed may have left half a line: it must not take the next one with it.
+                text = text if file.read(1) == b"\n" else b"\n" + text
+            if text:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+    except Timeout:
+        raise HistoryError(f"cannot write the history {path}: another process holds {path}.lock") from None
+    except OSError as error:
+        raise HistoryError(f"cannot write the history {path}: {error.strerror}; name another file with --emt-history") from None

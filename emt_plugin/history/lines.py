@@ -1,0 +1,138 @@
+"""One line of the history for each pair of a run: small enough to keep for years, whole enough to pair images with."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from emt_plugin.history.compare import Measured, Rows, measured, missing
+from emt_plugin.records import PairRecord, Row, RunRecord
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Line:
+    """One pair in one run.
+
+    Attributes:
+        run_id: the run.
+        started: when it started, ISO 8601, UTC.
+        pair: id of the pair.
+        status: whether there is a measurement.
+        reason: why there is none.
+        scorer: whose outcomes these are; None without a measurement.
+        reference: what gated it, ``kind:id``; None without a verdict.
+        n: images.
+        correct: images right; None without a measurement.
+        reference_correct: images that the reference gets right; None without a verdict.
+        low: lower end of the gap's 90 % interval.
+        high: its upper end.
+        tolerance: the largest loss that passed.
+        policy: the same by policy, without accepted losses.
+        verdict: None without one.
+        images: hash over the evaluated images and labels.
+        outcomes: a bit for each image, set where it is right, images ordered by hash and occurrence; base64.
+        flip_rate: share of images that flipped when measured again in the same run; None without ``--emt-repeat``.
+        fingerprint: what else may move the numbers, by name.
+        schema: of this line.
+    """
+
+    run_id: str
+    started: str
+    pair: str
+    status: str
+    reason: str | None
+    scorer: str | None
+    reference: str | None
+    n: int
+    correct: int | None
+    reference_correct: int | None
+    low: float | None
+    high: float | None
+    tolerance: float | None
+    policy: float
+    verdict: str | None
+    images: str
+    outcomes: str | None
+    flip_rate: float | None
+    fingerprint: Mapping[str, str]
+    schema: int = SCHEMA
+
+    @property
+    def accuracy(self) -> float | None:
+        """Of the model, a fraction."""
+        return None if self.correct is None or not self.n else self.correct / self.n
+
+    @property
+    def reference_accuracy(self) -> float | None:
+        """Of the reference, a fraction."""
+        return None if self.reference_correct is None or not self.n else self.reference_correct / self.n
+
+    @property
+    def measured(self) -> Measured:
+        """What another run can be compared with."""
+        return Measured(
+            run_id=self.run_id,
+            scorer=self.scorer,
+            images=self.images,
+            correct=unpacked(self.outcomes, self.n) if self.outcomes else (),
+            tolerance=self.policy,
+            fingerprint=self.fingerprint,
+            missing=missing(self.status, self.reason),
+        )
+
+
+def lines_of(run: RunRecord, rows: Rows) -> list[Line]:
+    """The lines of a run.
+
+    Args:
+        run: its record.
+        rows: its images by pair id.
+    """
+    return [_line(run, pair, rows.get(pair.key.id, ())) for pair in run.pairs]
+
+
+def _line(run: RunRecord, pair: PairRecord, rows: Sequence[Row]) -> Line:
+    found = measured(run, pair, rows)
+    gating = pair.gating
+    return Line(
+        run_id=run.run_id,
+        started=run.started,
+        pair=pair.key.id,
+        status=pair.status,
+        reason=pair.reason,
+        scorer=found.scorer,
+        reference=gating.reference.key if gating else None,
+        n=pair.n,
+        correct=pair.scores[0].correct if pair.scores else None,
+        reference_correct=gating.n11 + gating.n01 if gating else None,
+        low=gating.low if gating else None,
+        high=gating.high if gating else None,
+        tolerance=gating.tolerance.value if gating else None,
+        policy=found.tolerance,
+        verdict=gating.verdict if gating else None,
+        images=found.images,
+        outcomes=packed(found.correct) if found.correct else None,
+        flip_rate=pair.repeat.rate if pair.repeat else None,
+        fingerprint=found.fingerprint,
+    )
+
+
+def packed(outcomes: Sequence[bool]) -> str:
+    """Outcomes as base64, eight to a byte, the first in the highest bit."""
+    content = bytearray(-(-len(outcomes) // 8))
+    for index, right in enumerate(outcomes):
+        if right:
+            content[index // 8] |= 0x80 >> index % 8
+    return base64.b64encode(bytes(content)).decode()
+
+
+def unpacked(text: str, n: int) -> tuple[bool, ...]:
+    """The inverse of ``packed``; empty where there are not as many."""
+    content: Any = base64.b64decode(text)
+    if len(content) != -(-n // 8):
+        return ()
+    return tuple(bool(content[index // 8] & 0x80 >> index % 8) for index in range(n))

@@ -1,0 +1,102 @@
+"""A run against the history: last night, the pinned release, and the trend of each pair."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from emt_plugin.history.compare import adjusted, compare_measured
+from emt_plugin.history.file import History
+from emt_plugin.history.fingerprint import differences
+from emt_plugin.history.lines import Line
+from emt_plugin.records import PairChange, RunChanges, Trend, TrendPoint
+
+MOST_POINTS = 60
+# A run that started so long before this one is last night's.
+LAST_NIGHT = (timedelta(hours=6), timedelta(hours=36))
+
+
+def changes_since(history: History, now: Sequence[Line]) -> tuple[RunChanges, ...]:
+    """A run against the run before it and against the release that was pinned last, where the history has them.
+
+    Args:
+        history: without this run.
+        now: the lines of this run.
+    """
+    if not now:
+        return ()
+    pairs = {line.pair for line in now}
+    earlier = [line for line in history.lines if line.run_id != now[0].run_id and line.started <= now[0].started]
+    # A file may hold the nights of several models: the run before is the last that shares a pair.
+    alike = {line.run_id for line in earlier if line.pair in pairs}
+    runs = list(dict.fromkeys(line.run_id for line in earlier if line.run_id in alike))
+    found = []
+    if runs:
+        found.append(_against(runs[-1], None, earlier, now))
+    pinned = next((pin for pin in reversed(history.pins) if pin.run_id in runs), None)
+    if pinned:
+        found.append(_against(pinned.run_id, f"release {pinned.name}", earlier, now))
+    return tuple(found)
+
+
+def _against(run_id: str, name: str | None, earlier: Sequence[Line], now: Sequence[Line]) -> RunChanges:
+    then = {line.pair: line for line in earlier if line.run_id == run_id}
+    here = {line.pair: line for line in now}
+    started = next(line.started for line in earlier if line.run_id == run_id)
+    changes = []
+    for pair in dict.fromkeys([*here, *then]):
+        before = then.get(pair)
+        if name is None and (before is None or before.status != "measured"):
+            # Last night it was not measured: the night before that, as far back as it takes.
+            before = next((line for line in reversed(earlier) if line.pair == pair and line.status == "measured"), before)
+        changes.append(_change(pair, before, here.get(pair), run_id))
+    return RunChanges(name or _when(started, now[0].started), run_id, started, adjusted(changes))
+
+
+def _change(pair: str, before: Line | None, after: Line | None, run_id: str) -> PairChange:
+    if after is None:
+        return PairChange(pair, None, "not part of this run")
+    if before is None:
+        return PairChange(pair, None, f"not in run {run_id}")
+    change = compare_measured(pair, before.measured, after.measured)
+    if change.comparison and before.run_id != run_id:
+        return PairChange(**{**vars(change), "reason": f"not measured in run {run_id}; compared with run {before.run_id}"})
+    return change
+
+
+def _when(then: str, now: str) -> str:
+    passed = datetime.fromisoformat(now) - datetime.fromisoformat(then)
+    return "last night" if LAST_NIGHT[0] <= passed <= LAST_NIGHT[1] else "the run before"
+
+
+def trends_of(history: History, now: Sequence[Line]) -> tuple[Trend, ...]:
+    """Each pair of a run over the runs of the history, the oldest first and this run last."""
+    releases = {pin.run_id: pin.name for pin in history.pins}
+    found = []
+    for line in now:
+        past = [past for past in history.lines if past.pair == line.pair and past.run_id != line.run_id]
+        series = [*past, line]
+        points = [_point(one, series[at - 1] if at else None, releases.get(one.run_id)) for at, one in enumerate(series)]
+        found.append(Trend(line.pair, tuple(points[-MOST_POINTS:])))
+    return tuple(found)
+
+
+def _point(line: Line, before: Line | None, release: str | None) -> TrendPoint:
+    accuracy, reference = line.accuracy, line.reference_accuracy
+    # A crashed pair knows little of itself: what it does not say has not changed.
+    changed = differences(before.fingerprint, line.fingerprint) if before else ()
+    return TrendPoint(
+        run_id=line.run_id,
+        started=line.started,
+        status=line.status,
+        verdict=line.verdict,
+        n=line.n,
+        accuracy=accuracy,
+        reference=reference,
+        gap=None if accuracy is None or reference is None else accuracy - reference,
+        low=line.low,
+        high=line.high,
+        tolerance=line.tolerance,
+        changed=tuple(found.name for found in changed if found.before is not None and found.after is not None),
+        release=release,
+    )

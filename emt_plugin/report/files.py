@@ -1,0 +1,30 @@
+"""All that is drawn from a run record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from emt_plugin.report.html import render
+from emt_plugin.report.summary import write_summary
+
+if TYPE_CHECKING:
+    from emt_plugin.settings import ReportMode
+
+
+def write_all(folder: Path, mode: ReportMode = "single", compare: Path | None = None) -> list[Path]:
+    """Draw everything beside the record in ``folder``.
+
+    Args:
+        folder: of one run.
+        mode: of the report, see ``render``.
+        compare: folder of an earlier run to set beside it.
+
+    Returns:
+        What was written, the report first.
+
+    Raises:
+        RecordError: the folder holds no run record that this version reads.
+        OSError: something cannot be written.
+    """
+    return [render(folder, mode, compare), write_summary(folder)]

@@ -1,0 +1,106 @@
+"""Which images of a pair a report shows, and why each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from emt_plugin.records import Flip, PairRecord, Row
+from emt_plugin.report.words import knows_but_cannot_say, reference_name
+
+# Of each reason, the first first; of a pair of a trajectory, which has many, a few.
+MOST = {"lost": 200, "flipped": 100, "unsaid": 48}
+MOST_ALONG = {"lost": 8, "flipped": 8, "unsaid": 8}
+
+
+@dataclass(frozen=True)
+class Picked:
+    """One image, and why it is shown."""
+
+    row: Row
+    reasons: tuple[str, ...]
+    flip: Flip | None = None
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The images of a pair that a report may show, the most telling first.
+
+    Attributes:
+        picked: these images.
+        totals: how many images of the pair there are of each reason, in the order of what is shown first.
+    """
+
+    picked: tuple[Picked, ...]
+    totals: Mapping[str, int]
+
+    @property
+    def rows(self) -> list[Row]:
+        """Their rows."""
+        return [picked.row for picked in self.picked]
+
+
+def gallery(pair: PairRecord, rows: Sequence[Row], flips: Sequence[Flip] = (), along: bool = False) -> Gallery:
+    """Choose images: the reference right and the model wrong, then right before and wrong now, then known and not said.
+
+    Where there are too many, every class and every failure kind has its turn.
+
+    Args:
+        pair: its record.
+        rows: its images.
+        flips: those that flipped against the run that is compared.
+        along: the pair is one of a trajectory.
+    """
+    most = MOST_ALONG if along else MOST
+    flipped = {(flip.image, flip.occurrence): flip for flip in flips if flip.lost}
+    groups = {
+        "lost": lost(pair, rows),
+        "flipped": [row for row in rows if (row.image, row.occurrence) in flipped],
+        "unsaid": [row for row in rows if knows_but_cannot_say(pair, row)],
+    }
+    reasons: dict[int, list[str]] = {}
+    for name, found in groups.items():
+        for row in found:
+            reasons.setdefault(row.row, []).append(name)
+    chosen: dict[int, Row] = {}
+    for name, found in groups.items():
+        chosen |= {row.row: row for row in in_turns(found, most[name], chosen)}
+    picked = tuple(
+        Picked(row, tuple(reasons[index]), flipped.get((row.image, row.occurrence))) for index, row in chosen.items()
+    )
+    return Gallery(picked, {name: len(found) for name, found in groups.items() if found})
+
+
+def lost(pair: PairRecord, rows: Sequence[Row]) -> list[Row]:
+    """The images that the reference gets right and the model wrong; without a reference, all that the model gets wrong."""
+    wrong = [row for row in rows if not row.correct]
+    reference = pair.gating.reference.key if pair.gating else None
+    return [row for row in wrong if row.references.get(reference) == row.label] if reference else wrong
+
+
+def title(pair: PairRecord) -> str:
+    """What the first images of a gallery have in common."""
+    if pair.gating is None:
+        return "the model got wrong"
+    return f"{reference_name(pair.gating)} got right and the model wrong"
+
+
+def in_turns(rows: Sequence[Row], most: int, without: Collection[int] = ()) -> list[Row]:
+    """At most ``most`` rows, one of each class and failure kind after the other, in the order of ``rows``.
+
+    Args:
+        rows: in the subset's order, which is pseudo-random: its first are a fair sample.
+        most: how many.
+        without: indices of rows that are taken already, and count.
+    """
+    left = [row for row in rows if row.row not in without]
+    most -= len(rows) - len(left)
+    if len(left) <= most:
+        return left
+    turns: dict[tuple[int, str | None], int] = {}
+    ranked = []
+    for place, row in enumerate(left):
+        turn = turns[row.label, row.kind] = turns.get((row.label, row.kind), 0) + 1
+        ranked.append((turn, place))
+    kept = sorted(place for _, place in sorted(ranked)[: max(most, 0)])
+    return [left[place] for place in kept]

@@ -1,0 +1,55 @@
+"""The command that asks a model about one image again."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from emt_plugin.records import PairRecord, Row, RunRecord
+
+# Enough of a hash to name an image.
+HASH = 12
+# Options that decide what a model answers and how that is read.
+CARRIED = ("encoder", "revision", "catalog", "reference", "scorer", "label_score", "calibrate", "dtype", "device", "attention")
+
+
+def one_image(run: RunRecord, pair: PairRecord, row: Row) -> str:
+    """The command; what a record does not tell is left to the defaults."""
+    return f"{_base(run, pair)} --emt-image {row.image[:HASH]}"
+
+
+def _base(run: RunRecord, pair: PairRecord) -> str:
+    given = run.settings.get("given") or {}
+    command = shlex.split(str(run.environment.get("command", ""))) if _balanced(run) else []
+    target = (
+        ["benchmarks"] if any(part.startswith("benchmarks") for part in command[1:]) else ["--pyargs", "emt_plugin.benchmarks"]
+    )
+    asked = ["pytest", *target, *_model(run, pair, given)]
+    asked += ["--emt-image-set", str(pair.image_set_facts.get("name", pair.key.image_set))]
+    for name in CARRIED:
+        asked += _option(name, given.get(name))
+    return shlex.join(asked)
+
+
+def _model(run: RunRecord, pair: PairRecord, given: dict[str, Any]) -> list[str]:
+    if pair.key.checkpoint is None:
+        return ["--emt-model", str(pair.model_facts.get("name", pair.key.model))]
+    base = given.get("model") or [pair.key.model]
+    checkpoint = pair.model_facts.get("adapter") or pair.model_facts.get("source") or pair.key.checkpoint
+    return ["--emt-model", str(base[0]), "--emt-checkpoint", str(checkpoint)]
+
+
+def _option(name: str, value: Any) -> list[str]:
+    option = f"--emt-{name.replace('_', '-')}"
+    if value is True:
+        return [option]
+    values = value if isinstance(value, list) else [value]
+    return [part for one in values if one not in (None, False) for part in (option, str(one))]
+
+
+def _balanced(run: RunRecord) -> bool:
+    try:
+        shlex.split(str(run.environment.get("command", "")))
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,151 @@
+"""How changes since an earlier run are said, the same in terminal, summary and report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from emt_plugin.records import Difference, PairChange, RunChanges, RunRecord
+from emt_plugin.report.words import accuracies, interval, percent, points
+
+Tone = Literal["worse", "missing", "refused", "better", "differs", "same"]
+ORDER: tuple[Tone, ...] = ("worse", "missing", "refused", "better", "differs", "same")
+# How each is called where a sign alone would not do.
+NAMES: dict[Tone, str] = {
+    "worse": "Worse",
+    "missing": "Not measured",
+    "refused": "Not compared",
+    "better": "Better",
+    "differs": "Changed",
+    "same": "As before",
+}
+MOST_VALUE = 60
+
+
+@dataclass(frozen=True)
+class Said:
+    """One line about what changed."""
+
+    tone: Tone
+    text: str
+
+    @property
+    def name(self) -> str:
+        """What its tone is called."""
+        return NAMES[self.tone]
+
+
+def since(changes: RunChanges, run: RunRecord) -> list[Said]:
+    """What changed since an earlier run, what matters most first."""
+    measured = {pair.key.id for pair in run.pairs if pair.status == "measured"}
+    said = [line for change in changes.pairs if (line := _pair(change, measured))]
+    said += _differences(changes.pairs)
+    same = [change for change in changes.pairs if change.moved == "same"]
+    still = [change for change in same if not _flips(change)]
+    if still:
+        said.append(Said("same", f"no image changed in {_some([change.pair for change in still])}"))
+    said += [Said("same", f"{change.pair}: no change is shown{_flips(change)}") for change in same if _flips(change)]
+    return sorted(said, key=lambda line: ORDER.index(line.tone))
+
+
+def head(changes: RunChanges) -> str:
+    """What a run was compared with."""
+    return f"Since {changes.name} ({changes.started.replace('T', ' ')[:16]} UTC{_named(changes)})"
+
+
+def _named(changes: RunChanges) -> str:
+    return "" if changes.run_id in changes.name else f", run {changes.run_id}"
+
+
+def _pair(change: PairChange, measured: set[str]) -> Said | None:
+    if change.comparison is None:
+        tone: Tone = "refused" if change.pair in measured else "missing"
+        return Said(tone, f"{change.pair}: {change.reason}")
+    if change.moved == "same":
+        return None
+    chance = "; may be chance among so many pairs" if change.may_be_chance else ""
+    note = f"; {change.reason}" if change.reason else ""
+    return Said("worse" if change.moved == "worse" else "better", f"{change.pair}: {moved(change)}{chance}{note}")
+
+
+def moved(change: PairChange) -> str:
+    """By how much a pair moved, how sure that is, and what it is at its tolerance."""
+    comparison = change.comparison
+    assert comparison is not None
+    now, before = accuracies(comparison)
+    return (
+        f"{percent(before)} to {percent(now)}, {points(comparison.gap)} {interval(comparison)} points, "
+        f"{comparison.verdict} at a tolerance of {100 * comparison.tolerance.value:.3g}; "
+        f"{comparison.n01} images right to wrong, {comparison.n10} wrong to right"
+    )
+
+
+def _flips(change: PairChange) -> str:
+    comparison = change.comparison
+    assert comparison is not None
+    if not comparison.n01 and not comparison.n10:
+        return ""
+    unexplained = "" if change.differences else ", although nothing else differs: that is noise"
+    return f" ({comparison.n01} images right to wrong, {comparison.n10} wrong to right{unexplained})"
+
+
+def _differences(changes: Sequence[PairChange]) -> list[Said]:
+    """What differs beside the answers, each once, with the pairs that it is of."""
+    pairs: dict[Difference, list[str]] = {}
+    for change in changes:
+        for difference in change.differences:
+            pairs.setdefault(difference, []).append(change.pair)
+    everywhere = sum(change.comparison is not None for change in changes)
+    return [
+        Said("differs", f"{differs(difference)}{'' if len(of) == everywhere > 1 else f' ({_some(of)})'}")
+        for difference, of in pairs.items()
+    ]
+
+
+def differs(difference: Difference) -> str:
+    """One difference in words."""
+    return f"{difference.name} {_value(difference.before)} is now {_value(difference.after)}"
+
+
+def _value(value: str | None) -> str:
+    if value is None:
+        return "(not said)"
+    return value if len(value) <= MOST_VALUE else f"{value[:MOST_VALUE]}…"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def lines(run: RunRecord) -> list[str]:
+    """All that changed since earlier runs, for a terminal."""
+    said: list[str] = []
+    for changes in run.changes:
+        said += ["", head(changes), *(f"  {line.name.lower()}: {line.text}" for line in since(changes, run))]
+    return said
+
+
+def repeats(run: RunRecord) -> list[str]:
+    """What moved when the images were measured again, a line for each pair."""
+    said = []
+    for pair in run.pairs:
+        found = pair.repeat
+        if found is None:
+            continue
+        rights = ", ".join(percent(correct, found.n) for correct in found.correct)
+        said.append(
+            f"{pair.key.id}: measured {found.passes} times ({rights}), {found.flips} of {found.n} images flipped, "
+            f"{percent(found.rate)} [{percent(found.low)}, {percent(found.high)}]; "
+            f"{found.answers} answers were not the same text"
+        )
+        if pair.gating and found.rate >= NOISY * pair.gating.tolerance.value:
+            said.append(
+                f"attention: {pair.key.id} flips {percent(found.rate)} of its images where nothing changed, which is much "
+                f"beside a tolerance of {100 * pair.gating.tolerance.value:.3g} points"
+            )
+    return said
+
+
+# Noise of so much of the tolerance makes a verdict a matter of the day.
+NOISY = 0.5
