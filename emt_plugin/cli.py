@@ -55,6 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     along = add("study", _study, "show the trajectories of a run as Markdown tables")
     along.add_argument("folder", type=Path, metavar="RUN_DIR", help="folder of one run with checkpoints")
     along.add_argument("--write", type=Path, metavar="FILE", help="put the tables between their marks in this file")
+    schema = add("schema", _schema, "show the JSON Schema of run.json")
+    schema.add_argument("--write", type=Path, metavar="FILE", help="write it to this file")
     timings = add("throughput", _throughput, "show the timings of a run with --emt-throughput as a table")
     timings.add_argument("file", type=Path, metavar="JSON", help="what --benchmark-json wrote")
     timings.add_argument("--write", type=Path, metavar="README", help="put the table between its marks in this file")
@@ -187,6 +189,16 @@ def _study(options: argparse.Namespace) -> int:
     else:
         run = RunRecord.read(options.folder)
         print(f"{study.short_table(run)}\n\n{study.full_tables(run)}")
+    return 0
+
+
+def _schema(options: argparse.Namespace) -> int:
+    from emt_plugin.records.schema import schema_text
+
+    if options.write:
+        options.write.write_text(schema_text(), encoding="utf-8")
+    else:
+        print(schema_text(), end="")
     return 0
 
 

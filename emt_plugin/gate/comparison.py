@@ -19,7 +19,12 @@ MOST_IMAGES = 10_000_000
 
 @dataclass(frozen=True)
 class Reference:
-    """What a model is compared with on the same images."""
+    """What a model is compared with on the same images.
+
+    Attributes:
+        kind: what sort of thing that is.
+        id: what it is called.
+    """
 
     kind: Literal["encoder", "model", "checkpoint", "probe", "run"]
     id: str

@@ -49,7 +49,7 @@ class Tolerance:
         value: the largest loss that passes, a fraction.
         source: where it comes from, in words.
         policy: the tolerance by policy, without any accepted loss.
-        accepted: ``value`` is an accepted loss larger than the policy.
+        accepted: the value is an accepted loss larger than the policy.
         accepted_in: the run in which the loss was accepted.
         accepted_on: its date.
         accepted_images: fingerprint of the images on which it was accepted.

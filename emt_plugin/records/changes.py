@@ -139,7 +139,12 @@ class TrendPoint:
 
 @dataclass(frozen=True)
 class Trend:
-    """One pair over the runs of a history, the oldest first, this run last."""
+    """One pair over the runs of a history.
+
+    Attributes:
+        pair: id of the pair.
+        points: one for each run, the oldest first, this run last.
+    """
 
     pair: str
     points: tuple[TrendPoint, ...]

@@ -25,7 +25,13 @@ class RecordError(ValueError):
 
 @dataclass(frozen=True)
 class PairKey:
-    """What identifies a result: never a node id."""
+    """What identifies a result: never a node id.
+
+    Attributes:
+        model: id of the model.
+        image_set: id of the image set.
+        checkpoint: id of a state of a fine-tuning run; None for a model by itself.
+    """
 
     model: str
     image_set: str
@@ -120,7 +126,13 @@ class Replay:
 
 @dataclass(frozen=True)
 class Timing:
-    """Cost of one pair in one worker: process CPU-seconds, wall seconds, generated tokens."""
+    """Cost of one pair in one worker.
+
+    Attributes:
+        cpu_seconds: of the process.
+        wall_seconds: from its first image to its last.
+        new_tokens: generated.
+    """
 
     cpu_seconds: float
     wall_seconds: float
