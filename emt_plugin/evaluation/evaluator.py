@@ -212,6 +212,8 @@ class Evaluator:
             image_set_facts={
                 "name": self._image_set_name(spec),
                 "source": display(image_set.spec.source),
+                "kind": image_set.spec.kind,
+                "config": image_set.spec.config,
                 "split": image_set.split,
                 "revision": image_set.spec.revision,
                 "fingerprint": image_set.fingerprint,

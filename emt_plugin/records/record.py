@@ -158,7 +158,7 @@ class PairRecord:
         steps: accuracy from the encoder to the answer, step by step; what was not measured is left out.
         largest_loss: between which of them most is lost; None where nothing is.
         model_facts: source, revision, content hash, dtype, device of the model.
-        image_set_facts: source, split, and the content hash of the evaluated images.
+        image_set_facts: source and its kind, configuration, split, and the content hash of the evaluated images.
         replay: how much came from the store; None without a measurement.
         timing: cost; None without a measurement.
         repeat: the same images measured again; None without ``--emt-repeat``.

@@ -11,9 +11,12 @@ import datasets
 import numpy as np
 import pytest
 import torch
+import yaml
+from huggingface_hub import parse_eval_result_entries
 from PIL import Image
 
 from emt_plugin.catalog import wordnet_words
+from emt_plugin.report.eval_results import write_eval_results
 from tests.checkpoints import Recipe, hub_cache, save_encoder, save_llava
 from tests.plugin.conftest import Run, in_a_process
 
@@ -79,6 +82,16 @@ def test_llava_on_the_papers_four_sets_from_the_caches(home: Path, suite: Path) 
     assert by_set["cifar100"]["labels"] == ["apple", "aquarium fish", "sweet pepper", "worm"]
     assert "in African hunting dog, " in by_set["miniimagenet"]["prompt"]
     assert by_set["miniimagenet"]["prompt"].endswith(", yawl.")
+
+    paths = write_eval_results(done.place)
+    assert [str(path.relative_to(done.place)) for path in paths] == [
+        f"eval_results/llava-1.5-7b/.eval_results/{name}.yaml" for name in by_set
+    ]
+    for path, hub_id, pair in zip(paths, SETS, pairs, strict=True):
+        (entry,) = parse_eval_result_entries(yaml.safe_load(path.read_text(encoding="utf-8")))
+        assert (entry.dataset_id, entry.task_id) == (hub_id, "default")
+        assert entry.value == round(100 * pair["scores"][0]["correct"] / 24, 2)
+        assert "24 of 24 images, split test" in entry.notes
 
 
 def test_a_set_that_was_not_fetched_could_not_run(home: Path, suite: Path) -> None:
