@@ -14,9 +14,11 @@ from pathlib import Path
 from emt_plugin import sizes
 from emt_plugin.catalog import Catalog, CatalogError, ImageSetSpec, ModelSpec
 from emt_plugin.errors import CouldNotRun
+from emt_plugin.history import HistoryError
 from emt_plugin.records import RecordError, RunRecord
 from emt_plugin.report import study
 from emt_plugin.report.marks import MarksError
+from emt_plugin.runs_cli import add_run_commands
 from emt_plugin.store import DEFAULT_FOLDER, prune, shelves
 from emt_plugin.throughput import table as timings_table
 
@@ -27,7 +29,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         return command(options)
-    except (CatalogError, CouldNotRun, RecordError, MarksError, timings_table.TimingsError, sizes.SizeError, OSError) as error:
+    except (
+        CatalogError,
+        CouldNotRun,
+        RecordError,
+        HistoryError,
+        MarksError,
+        timings_table.TimingsError,
+        sizes.SizeError,
+        OSError,
+    ) as error:
         print(f"emt: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -50,8 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     fetch = add("fetch", _fetch, "download models with their encoders, and image sets, for use without a network")
     fetch.add_argument("names", nargs="+", metavar="NAME", help="a model, encoder or image set: catalog name or hub id")
     _add_finetune(add("finetune", _finetune, "fine-tune a LLaVA on one image set, with a checkpoint after each epoch"))
-    report = add("report", _report, "draw report.html and summary.md of a run anew, from its record")
-    report.add_argument("folder", type=Path, metavar="RUN_DIR", help="folder of one run, such as reports/20261124-101500-1f2e")
+    add_run_commands(add)
     along = add("study", _study, "show the trajectories of a run as Markdown tables")
     along.add_argument("folder", type=Path, metavar="RUN_DIR", help="folder of one run with checkpoints")
     along.add_argument("--write", type=Path, metavar="FILE", help="put the tables between their marks in this file")
@@ -173,14 +183,6 @@ def _model_or_image_set(catalog: Catalog, name: str) -> ModelSpec | ImageSetSpec
     except CatalogError as error:
         known = ", ".join(sorted(entry for entry in catalog.image_sets if entry != "unknown"))
         raise CatalogError(f"{error}; image sets: {known}") from None
-
-
-def _report(options: argparse.Namespace) -> int:
-    from emt_plugin.report import render, write_summary
-
-    print(render(options.folder))
-    print(write_summary(options.folder))
-    return 0
 
 
 def _study(options: argparse.Namespace) -> int:

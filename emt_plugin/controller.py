@@ -16,7 +16,6 @@ import pytest
 
 from emt_plugin.errors import one_line
 from emt_plugin.forgetting import Trajectory
-from emt_plugin.gate import with_holm
 from emt_plugin.gate.exit_code import INCOMPLETE, NOTHING, STOPPED, Outcome, exit_code
 from emt_plugin.link import COULD_NOT_RUN, SKIPPED, ended, key_of, pair_id_of, pairs_of, worse
 from emt_plugin.records import (
@@ -31,6 +30,7 @@ from emt_plugin.records import (
     write_flips,
     write_predictions,
 )
+from emt_plugin.records.adjusting import adjusted, why_incomplete
 from emt_plugin.settings import Settings
 from emt_plugin.workers.place import PLACE
 
@@ -183,7 +183,7 @@ class Controller:
             seconds=round(time.monotonic() - self._clock, 1),
             complete=complete,
             exit_code=code,
-            reason=self._why_incomplete(pairs),
+            reason=why_incomplete(pairs, self._faults),
             settings=self._settings.as_record(),
             environment=describe(self._config.rootpath, self._config.invocation_params.args),
             pairs=tuple(pairs),
@@ -222,6 +222,7 @@ class Controller:
     def _write(self, run: RunRecord, flipped: dict[str, list[Flip]]) -> None:
         """The record, its lines in the history, and what is drawn of it."""
         from emt_plugin.report import write_all
+        from emt_plugin.report.summary import append_to_step_summary
 
         self.folder.mkdir(parents=True, exist_ok=True)
         for pair in run.pairs:
@@ -235,6 +236,7 @@ class Controller:
 
             remember(run, {name: found.rows for name, found in self._journalled.items()}, self._settings.report.history)
         write_all(self.folder, self._settings.report.mode)
+        append_to_step_summary(self.folder / "summary.md")
 
     def _trajectories(self, pairs: list[PairRecord]) -> tuple[Trajectory, ...]:
         if not self._settings.trajectories:
@@ -245,12 +247,6 @@ class Controller:
         image_sets = list(dict.fromkeys(image_set for _, image_set in self._settings.pairs))
         selected = {pair.key.image_set for pair in pairs}
         return trajectories_of(self._settings.trajectories, [spec for spec in image_sets if spec.id in selected], pairs, rows)
-
-    def _why_incomplete(self, pairs: list[PairRecord]) -> str | None:
-        reasons = [f"{pair.key.id}: {pair.reason}" for pair in pairs if pair.gating is None] or self._faults
-        if not reasons:
-            return None
-        return reasons[0] + (f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else "")
 
     def _update_tolerances(self, pairs: list[PairRecord]) -> list[str]:
         path = self._settings.tolerances_file
@@ -265,25 +261,6 @@ class Controller:
         }
         update_accepted_losses(path, losses, self._settings.reference_kind, self.run_id, self._started[:10])
         return ["", f"{len(losses)} accepted losses written to {shown_path(path, self._config.invocation_params.dir)}"]
-
-
-def adjusted(pairs: list[PairRecord]) -> list[PairRecord]:
-    """Pairs with Holm's adjustment over all comparisons that gate."""
-    done = iter(with_holm([pair.gating for pair in pairs if pair.gating and not is_identity(pair)]))
-    result = []
-    for pair in pairs:
-        if pair.gate is None or is_identity(pair):
-            result.append(pair)
-            continue
-        comparisons = list(pair.comparisons)
-        comparisons[pair.gate] = next(done)
-        result.append(replace(pair, comparisons=tuple(comparisons)))
-    return result
-
-
-def is_identity(pair: PairRecord) -> bool:
-    """Whether a pair is the base of trajectories, which is compared with itself."""
-    return pair.gating is not None and pair.gating.reference.kind == "checkpoint" and pair.key.checkpoint is None
 
 
 def check_writable(reports: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from emt_plugin.report.badge import write_badge
+from emt_plugin.report.eval_results import write_eval_results
 from emt_plugin.report.html import render
 from emt_plugin.report.summary import write_summary
 
@@ -27,4 +29,4 @@ def write_all(folder: Path, mode: ReportMode = "single", compare: Path | None = 
         RecordError: the folder holds no run record that this version reads.
         OSError: something cannot be written.
     """
-    return [render(folder, mode, compare), write_summary(folder)]
+    return [render(folder, mode, compare), write_summary(folder), write_badge(folder), *write_eval_results(folder)]

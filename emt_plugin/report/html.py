@@ -86,9 +86,14 @@ def _in_a_folder(folder: Path, view: ReportView) -> bytes:
 def _drawn(view: ReportView, picture: Callable[[str], str], policy: str, style: str = "", script: str = "") -> bytes:
     from markupsafe import Markup
 
-    # Style and script are this package's own files.
+    # Style and script are this package's own files, pictures are base64 or named by a hash.
     page = _template().render(
-        view=view, picture=picture, policy=policy, style=Markup(style), script=Markup(script), assets=ASSETS
+        view=view,
+        picture=lambda name: Markup(picture(name)),
+        policy=policy,
+        style=Markup(style),
+        script=Markup(script),
+        assets=ASSETS,
     )
     return page.encode("utf-8", "replace")
 

@@ -76,6 +76,8 @@ class PairView:
 
 def pair_view(run: RunRecord, pair: PairRecord, rows: Sequence[Row], flips: Sequence[Flip]) -> PairView:
     """What the report shows of one pair of a run."""
+    # Without label names, of a pair that ended before its first image, nothing can be said of images.
+    rows = rows if pair.labels else ()
     comparison = pair.gating
     named = not pair.scores or pair.scores[0].no_class is not None
     counts = confusion(rows, len(pair.labels)) if pair.labels and rows and named else None

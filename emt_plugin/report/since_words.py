@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from emt_plugin.records import Difference, PairChange, RunChanges, RunRecord
+from emt_plugin.errors import one_line
+from emt_plugin.records import Difference, Flip, PairChange, PairRecord, RunChanges, RunRecord
+from emt_plugin.report.visible import cut
 from emt_plugin.report.words import accuracies, interval, percent, points
 
 Tone = Literal["worse", "missing", "refused", "better", "differs", "same"]
@@ -124,6 +126,35 @@ def lines(run: RunRecord) -> list[str]:
     for changes in run.changes:
         said += ["", head(changes), *(f"  {line.name.lower()}: {line.text}" for line in since(changes, run))]
     return said
+
+
+def flips(pair: PairRecord, found: Sequence[Flip], title: str, most: int) -> list[str]:
+    """Images that flipped in one direction, the first ``most``; empty without any."""
+    if not found:
+        return []
+
+    def read(index: int | None) -> str:
+        return "no class" if index is None else pair.labels[index]
+
+    shown = [
+        f"  row {flip.row}, image {flip.image[:12]}: {_answer(flip.before)} (read as {read(flip.read_before)}), "
+        f"now {_answer(flip.after)} (read as {read(flip.read_after)})"
+        for flip in found[:most]
+    ]
+    return ["", f"{pair.key.id}, {title}: {len(found)} images", *map(one_line_of, shown), *_rest(len(found) - most)]
+
+
+def one_line_of(text: str) -> str:
+    """A line of a list: a stranger's text must not write to the terminal."""
+    return f"  {one_line(text)}"
+
+
+def _rest(more: int) -> list[str]:
+    return [f"  and {more} more; --flips N lists more"] if more > 0 else []
+
+
+def _answer(answer: str | None) -> str:
+    return "(no answer)" if answer is None else f"“{cut(answer, MOST_VALUE)}”"
 
 
 def repeats(run: RunRecord) -> list[str]:

@@ -1,19 +1,31 @@
-"""``summary.md``: the same verdict table in Markdown."""
+"""``summary.md``: the same in Markdown, small enough for the page of a CI run."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from emt_plugin.forgetting import Trajectory
 from emt_plugin.records import RunRecord
 from emt_plugin.records.files import write_atomically
-from emt_plugin.report import trajectory_words
+from emt_plugin.report import since_words, trajectory_words
 from emt_plugin.report.terminal import HEAD, notes, row
+from emt_plugin.report.visible import visible
 from emt_plugin.report.words import headline, terms
+
+# GitHub throws a summary away, whole, above 1,024 KiB for a step.
+LIMIT = 1_000_000
+CUT = "\n\n*Cut here: a summary may take no more than {limit:,} bytes. The rest is in report.html.*\n"
 
 
 def write_summary(folder: Path) -> Path:
-    """Write ``summary.md`` beside the run record in ``folder``."""
+    """Write ``summary.md`` beside the run record in ``folder``, less than a megabyte.
+
+    Raises:
+        RecordError: there is no run record, or this version cannot read it.
+        OSError: the folder cannot be written.
+    """
     run = RunRecord.read(folder)
     lines = [
         f"## {_cell(headline(run))}",
@@ -23,30 +35,69 @@ def write_summary(folder: Path) -> Path:
         "",
         *(line for found in run.trajectories for line in _trajectory(found)),
         *(["### All pairs", ""] if run.trajectories else []),
-        f"| {' | '.join(HEAD)} |",
-        f"|{'---|' * len(HEAD)}",
-        *(f"| {' | '.join(map(_cell, row(pair)))} |" for pair in run.pairs),
+        *_table([HEAD, *(row(pair) for pair in run.pairs)]),
         *(f"- {_cell(note)}" if note else "" for note in notes(run)),
+        *_changes(run),
     ]
     path = folder / "summary.md"
-    write_atomically(path, ("\n".join(lines) + "\n").encode())
+    write_atomically(path, fitting("\n".join(lines) + "\n", LIMIT))
     return path
 
 
+def append_to_step_summary(path: Path) -> None:
+    """Append a summary to the page of a GitHub Actions step, where this is one; as much of it as the page takes.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    target = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not target:
+        return
+    page = Path(target)
+    taken = page.stat().st_size if page.exists() else 0
+    with page.open("ab") as file:
+        file.write(fitting(f"{path.read_text(encoding='utf-8')}\n", max(LIMIT - taken, 0)))
+
+
+def fitting(text: str, limit: int) -> bytes:
+    """A text in at most ``limit`` bytes, cut between lines and saying so; nothing where not even that has room."""
+    content = text.encode("utf-8", "replace")
+    if len(content) <= limit:
+        return content
+    note = CUT.format(limit=limit).encode()
+    room = limit - len(note)
+    return content[:room].rpartition(b"\n")[0] + note if room > 0 else b""
+
+
+def _changes(run: RunRecord) -> list[str]:
+    lines: list[str] = []
+    for changes in run.changes:
+        lines += ["", f"### {_cell(since_words.head(changes))}", ""]
+        lines += [f"- **{line.name}**: {_cell(line.text)}" for line in since_words.since(changes, run)]
+    said = since_words.repeats(run)
+    return [*lines, *(["", "### Measured again", "", *(f"- {_cell(line)}" for line in said)] if said else [])]
+
+
 def _trajectory(run: Trajectory) -> list[str]:
-    head, *rows = trajectory_words.table(run)
     return [
         "",
         f"### {_cell(run.name)}",
         "",
         f"{_cell(trajectory_words.domain(run))} {_cell(trajectory_words.to_keep(run))}",
         "",
-        f"| {' | '.join(map(_cell, head))} |",
-        f"|{'---|' * len(head)}",
-        *(f"| {' | '.join(map(_cell, row))} |" for row in rows),
+        *_table(trajectory_words.table(run)),
         "",
         _cell(trajectory_words.metrics(run)),
         "",
+    ]
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    head, *rest = rows
+    return [
+        f"| {' | '.join(map(_cell, head))} |",
+        f"|{'---|' * len(head)}",
+        *(f"| {' | '.join(map(_cell, cells))} |" for cells in rest),
     ]
 
 
@@ -55,4 +106,4 @@ MARKUP = str.maketrans({sign: f"\\{sign}" for sign in "\\`*_<>|"} | {"\n": " ", 
 
 def _cell(text: str) -> str:
     """Text from strangers, kept from being read as markup."""
-    return text.translate(MARKUP).replace("](", "]\\(")
+    return str(visible(text)).translate(MARKUP).replace("](", "]\\(")

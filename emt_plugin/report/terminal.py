@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 from emt_plugin.errors import one_line
 from emt_plugin.forgetting.steps import ANSWER, CLEAN_ANSWER, ENCODER, ORDER
-from emt_plugin.records import PairRecord, Row, RunRecord
+from emt_plugin.history.file import History
+from emt_plugin.records import PairRecord, Row, RunChanges, RunRecord
 from emt_plugin.report import since_words, trajectory_words
 from emt_plugin.report.words import (
     accepted_note,
@@ -40,6 +41,56 @@ def table(run: RunRecord) -> list[str]:
     if others:
         lines += ["", "the scorers that do not gate", *drawn(others, {0, 1})]
     return lines + along(run) + notes(run) + since_words.lines(run) + _repeats(run)
+
+
+def change_table(changes: RunChanges) -> list[str]:
+    """The pairs that were compared with an earlier run, in columns."""
+    head = ("pair", "n", "then", "now", "change", "90% interval", "right to wrong", "wrong to right", "tolerance", "verdict")
+    rows = [head]
+    for change in changes.pairs:
+        comparison = change.comparison
+        if comparison:
+            now, then = accuracies(comparison)
+            chance = " (may be chance)" if comparison.may_be_chance else ""
+            rows.append(
+                (
+                    change.pair,
+                    str(comparison.n11 + comparison.n10 + comparison.n01 + comparison.n00),
+                    percent(then),
+                    percent(now),
+                    points(comparison.gap),
+                    interval(comparison),
+                    str(comparison.n01),
+                    str(comparison.n10),
+                    f"{100 * comparison.tolerance.value:.3g}",
+                    f"{comparison.verdict}{chance}",
+                )
+            )
+    return drawn(rows, LEFT)
+
+
+def history_rows(history: History, most: int) -> Sequence[tuple[str, ...]]:
+    """The last runs of a history with a row for each pair, and a head."""
+    names = {pin.run_id: pin.name for pin in history.pins}
+    shown = list(dict.fromkeys(line.run_id for line in history.lines))[-most:]
+    rows = [("run", "pair", "n", "model", "gap", "verdict", "flips", "release")]
+    for line in history.lines:
+        if line.run_id not in shown:
+            continue
+        accuracy, reference = line.accuracy, line.reference_accuracy
+        rows.append(
+            (
+                line.run_id,
+                line.pair,
+                str(line.n or "–"),
+                percent(accuracy) if accuracy is not None else "–",
+                points(accuracy - reference) if accuracy is not None and reference is not None else "–",
+                line.verdict or line.status.upper(),
+                percent(line.flip_rate) if line.flip_rate is not None else "–",
+                names.get(line.run_id, ""),
+            )
+        )
+    return rows
 
 
 def _repeats(run: RunRecord) -> list[str]:

@@ -16,11 +16,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from emt_plugin.gate import with_holm
+from emt_plugin.history import append, changes_since, lines_of, read_history, trends_of
 from emt_plugin.records import PairKey, PairRecord, Row, RunRecord, write_predictions
 from emt_plugin.report import render, write_summary
 from emt_plugin.report.classes import confusion
+from emt_plugin.report.gallery import in_turns
+from emt_plugin.report.rerun import one_image
+from emt_plugin.report.summary import append_to_step_summary
 from emt_plugin.report.terminal import table
+from emt_plugin.report.visible import visible
 from emt_plugin.report.words import points, verdict_line
+from tests.unit.test_history import outcomes, pair_of, rows_of, run_of
 from tests.unit.test_records import make_pair, make_run
 
 HOSTILE = [
@@ -49,12 +55,12 @@ class Elements(HTMLParser):
         self.text += data
 
 
-def drawn(folder: Path, run: RunRecord, rows: dict[str, list[Row]]) -> Elements:
+def drawn(folder: Path, run: RunRecord, rows: dict[str, list[Row]], mode: str = "single") -> Elements:
     run.write(folder)
     for pair in run.pairs:
         write_predictions(folder, pair.key.file_name, rows.get(pair.key.id, []))
     parser = Elements()
-    parser.feed(render(folder).read_text(encoding="utf-8"))
+    parser.feed(render(folder, mode).read_text(encoding="utf-8"))
     return parser
 
 
@@ -79,13 +85,72 @@ def test_answers_and_labels_stay_text(tmp_path: Path, hostile: str) -> None:
     assert [count for (tag, _), count in pages[1].tags.items() if tag == "script"] == [1]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
-@given(st.text())
-def test_no_answer_makes_an_element(tmp_path: Path, answer: str) -> None:
-    pair = make_pair(60, 30)
-    plain = drawn(tmp_path, judged(pair), {pair.key.id: [wrong_row(0, "plain")]})
-    clean = answer.encode("utf-8", "replace").decode()
-    assert drawn(tmp_path, judged(pair), {pair.key.id: [wrong_row(0, clean)]}).tags == plain.tags
+MARKUP = st.text(st.sampled_from("<>&\"'/=!-[]{}%# \u202e\u2066\x00\x0b\x85ab")) | st.sampled_from(HOSTILE[:-1])
+ANYTHING = st.text() | MARKUP | st.lists(MARKUP, max_size=4).map("".join)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+@given(answer=ANYTHING, label=ANYTHING.filter(bool), source=ANYTHING, mode=st.sampled_from(["single", "dir"]))
+def test_no_text_makes_an_element(tmp_path: Path, answer: str, label: str, source: str, mode: str) -> None:
+    """The elements, with the names of their attributes, are those of a page of harmless words."""
+
+    def tags(answer: str, label: str, source: str) -> Counter[tuple[str, tuple[str, ...]]]:
+        facts = {"fingerprint": "abc", "source": source, "name": source}
+        pair = replace(make_pair(60, 30), labels=(label, f"{label}."), prompt=source or "asked", model_facts=facts)
+        run = replace(
+            judged(pair), environment={"command": f"pytest benchmarks {source}"}, settings={"given": {"model": [source]}}
+        )
+        return drawn(tmp_path, run, {pair.key.id: [wrong_row(0, answer)]}, mode).tags
+
+    assert tags(answer, label, source) == tags("plain", "plain", "plain")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\x00b", "a␀b"),
+        ("gnp.\u202eexe", "gnp.⟨U+202E⟩exe"),
+        ("lone \udcff", "lone ⟨U+DCFF⟩"),
+        ("a\u00a0b", "a\u00a0b"),
+        ("👩\u200d🔬", "👩\u200d🔬"),
+        ("x" * 5000, "x" * 4000 + "… (1,000 more characters)"),
+    ],
+)
+def test_every_sign_is_visible(text: str, shown: str) -> None:
+    assert visible(text) == shown
+
+
+def test_two_nights_name_everything_on_the_first_screen(tmp_path: Path) -> None:
+    """One regression, one improvement, one changed fingerprint and one crashed pair, each by its name."""
+    history = tmp_path / "history.jsonl"
+    good, bad = outcomes(90, 10), outcomes(60, 40)
+    names = ("worse", "better", "other", "gone", "still")
+    first = run_of("first", "2026-01-01", *(pair_of(name, bad if name == "better" else good) for name in names))
+    rows = {pair.key.id: rows_of(outcomes(pair.scores[0].correct, 100 - pair.scores[0].correct)) for pair in first.pairs}
+    append(history, lines_of(first, rows))
+    crashed = PairRecord(PairKey("model", "gone"), status="crashed", reason="its worker crashed")
+    pairs = (
+        pair_of("worse", bad),
+        pair_of("better", good),
+        pair_of("other", good, dtype="bfloat16"),
+        crashed,
+        pair_of("still", good),
+    )
+    second = replace(run_of("second", "2026-01-02", *pairs), complete=False, exit_code=3)
+    rows |= {"model/worse": rows_of(bad), "model/better": rows_of(good)}
+    lines = lines_of(second, rows)
+    second = replace(
+        second, changes=changes_since(read_history(history), lines), trends=trends_of(read_history(history), lines)
+    )
+    page = drawn(tmp_path, second, rows)
+    screen = " ".join(page.text.partition("Skip to the pairs")[2].partition("Accuracies on the same images")[0].split())
+    assert "Since last night (2026-01-01 02:00 UTC, run first)" in screen
+    assert "Worse model/worse: 90.0% to 60.0%, −30.0 [" in screen
+    assert "Better model/better: 60.0% to 90.0%, +30.0 [" in screen
+    assert "Changed dtype float32 is now bfloat16 (model/other)" in screen
+    assert "Not measured model/gone: crashed (its worker crashed) now" in screen
+    assert "no image changed in model/other, model/still" in screen
+    assert "Changed dtype" in " ".join(write_summary(tmp_path).read_text().replace("**", "").replace(":", "").split())
 
 
 def test_the_first_screen_says_what_happened(tmp_path: Path) -> None:
@@ -135,6 +200,76 @@ def test_the_page_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
         digest = base64.b64encode(hashlib.sha256(part.encode()).digest()).decode()
         assert f"{name} 'sha256-{digest}'" in policy
     assert policy.startswith("default-src 'none'; img-src data:;")
+
+
+def test_a_summary_stays_below_a_megabyte_and_says_what_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = [replace(make_pair(90, 0), key=PairKey("model", f"{'name' * 60}{index}")) for index in range(4000)]
+    make_run(*pairs).write(tmp_path)
+    path = write_summary(tmp_path)
+    assert 900_000 < path.stat().st_size <= 1_000_000
+    text = path.read_text()
+    assert text.startswith("## PASS: 4000 of 4000 pairs")
+    assert "Cut here" in text.splitlines()[-1]
+    page = tmp_path / "step.md"
+    page.write_text("before\n")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(page))
+    append_to_step_summary(path)
+    append_to_step_summary(path)
+    assert page.read_text().startswith("before\n## PASS")
+    assert page.stat().st_size <= 1_000_000
+
+
+def test_every_class_and_kind_has_its_turn() -> None:
+    rows = [
+        replace(wrong_row(index, ""), label=index % 2, kind=("nothing" if index == 90 else "wrong class"))
+        for index in range(100)
+    ]
+    kept = in_turns(rows, 10)
+    assert len(kept) == 10
+    assert [row.row for row in kept] == sorted(row.row for row in kept)
+    assert {row.kind for row in kept} == {"nothing", "wrong class"}
+    assert sum(row.label for row in kept) == 4
+    # What is taken already counts.
+    assert [row.row for row in in_turns(rows[:5], 4, {0, 1})] == [2, 3]
+
+
+def test_the_command_asks_about_one_image_with_the_runs_own_options() -> None:
+    pair = make_pair()
+    run = replace(
+        make_run(pair),
+        environment={"command": "pytest benchmarks -n 4 --model llava"},
+        settings={
+            "given": {
+                "model": ["llava"],
+                "dtype": "bfloat16",
+                "scorer": ["answer,likelihood"],
+                "limit": "500",
+                "calibrate": True,
+            }
+        },
+    )
+    named = replace(pair, model_facts={"name": "./runs/my model"}, image_set_facts={"name": "birds"})
+    assert one_image(run, named, replace(wrong_row(0, ""), image="0123456789abcdef")) == (
+        "pytest benchmarks --emt-model './runs/my model' --emt-image-set birds --emt-scorer answer,likelihood "
+        "--emt-calibrate --emt-dtype bfloat16 --emt-image 0123456789ab"
+    )
+
+
+def test_a_large_page_shows_fewer_images_and_says_so(tmp_path: Path) -> None:
+    pair = make_pair(0, 95)
+    folder = tmp_path / "thumbs"
+    folder.mkdir()
+    rows = [replace(wrong_row(index, "x"), image=f"{index:064x}") for index in range(200)]
+    for row in rows:
+        (folder / f"{row.image}.png").write_bytes(bytes(60_000))
+    page = drawn(tmp_path, judged(pair), {pair.key.id: rows})
+    size = (tmp_path / "report.html").stat().st_size
+    assert 3_000_000 < size < 5_000_000
+    shown = sum(count for (tag, _), count in page.tags.items() if tag == "img")
+    assert f"Shown: {shown}" in page.text
+    assert 30 < shown < 60
+    whole = drawn(tmp_path, judged(pair), {pair.key.id: rows}, "dir")
+    assert sum(count for (tag, _), count in whole.tags.items() if tag == "img") == 200
 
 
 def test_confusion_counts_by_hand() -> None:

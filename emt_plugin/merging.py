@@ -1,0 +1,218 @@
+"""The runs of shards become one run; what they have twice, or not at all, is refused."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from emt_plugin.earlier import beside_earlier, remember, rows_of
+from emt_plugin.gate.exit_code import FORGOT, INCOMPLETE, INCONCLUSIVE, PASSED, STOPPED, Outcome, exit_code
+from emt_plugin.records import PairRecord, RunRecord
+from emt_plugin.records.adjusting import adjusted, why_incomplete
+from emt_plugin.report import write_all
+from emt_plugin.settings import Reporting
+
+# Of each pair, beside the record.
+CARRIED = ("predictions", "thumbs")
+# What shards of one run may have of their own.
+OWN = ("models", "image_sets", "given", "store")
+
+
+class MergeError(ValueError):
+    """Runs that do not make one; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of the runs, and where it is."""
+
+    folder: Path
+    run: RunRecord
+
+
+def merge(folders: Sequence[Path], report: Reporting, grid: bool = True) -> tuple[RunRecord, Path]:
+    """Join runs into one, and write it as a run writes itself.
+
+    Args:
+        folders: of the runs, or folders that hold some.
+        report: where the joined run lands, and what it is set beside.
+        grid: without ``--emt-shard``, refuse to join where a model was not run on an image set of another one.
+
+    Returns:
+        The record and its folder.
+
+    Raises:
+        MergeError: the runs overlap, leave a hole, or were not made alike.
+        RecordError: a folder holds no run record that this version reads.
+        HistoryError: the history cannot be read or written.
+        OSError: the joined run cannot be written.
+    """
+    parts = [Part(folder, RunRecord.read(folder)) for given in folders for folder in run_folders(given)]
+    run = joined([part.run for part in parts], grid)
+    folder = report.folder / run.run_id
+    folder.mkdir(parents=True)
+    for part in parts:
+        _carry(part.folder, folder)
+    rows = rows_of(folder, run)
+    run, _ = beside_earlier(run, rows, report)
+    run.write(folder)
+    if report.history:
+        remember(run, rows, report.history)
+    write_all(folder, report.mode)
+    return run, folder
+
+
+def run_folders(folder: Path) -> list[Path]:
+    """The folder of one run, or those of all runs in a folder.
+
+    Raises:
+        MergeError: there is none.
+    """
+    if (folder / "run.json").exists():
+        return [folder]
+    found = sorted(path.parent for path in folder.glob("*/run.json"))
+    if not found:
+        raise MergeError(f"{folder} holds no run.json, and no folder that does; name the folders of runs")
+    return found
+
+
+def joined(runs: Sequence[RunRecord], grid: bool = True) -> RunRecord:
+    """One record of several.
+
+    Raises:
+        MergeError: see ``merge``.
+    """
+    if len({run.run_id for run in runs}) < len(runs):
+        raise MergeError("a run is named twice; name each once")
+    _refuse_trajectories(runs)
+    _refuse_overlaps(runs)
+    _refuse_other_settings(runs)
+    whole = _whole(runs, grid)
+    by_id = {pair.key.id: pair for run in runs for pair in run.pairs}
+    pairs = adjusted([by_id[name] for name in whole])
+    code = _exit_code(runs, pairs)
+    now = datetime.now(UTC)
+    first = runs[0]
+    return RunRecord(
+        run_id=f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
+        started=min(run.started for run in runs),
+        seconds=round(sum(run.seconds for run in runs), 1),
+        complete=all(run.complete for run in runs),
+        exit_code=code,
+        reason=why_incomplete(pairs, [run.reason for run in runs if run.reason]),
+        settings={
+            **first.settings,
+            "models": list(dict.fromkeys(name for run in runs for name in run.settings.get("models", ()))),
+            "image_sets": list(dict.fromkeys(name for run in runs for name in run.settings.get("image_sets", ()))),
+        },
+        environment=_together([run.environment for run in runs]),
+        pairs=tuple(pairs),
+        merged_from=tuple(run.run_id for run in runs),
+    )
+
+
+def _refuse_trajectories(runs: Sequence[RunRecord]) -> None:
+    for run in runs:
+        if run.trajectories:
+            raise MergeError(f"run {run.run_id} is of checkpoints, whose trajectory needs them all in one run")
+
+
+def _refuse_overlaps(runs: Sequence[RunRecord]) -> None:
+    owner: dict[str, str] = {}
+    for run in runs:
+        for pair in run.pairs:
+            if pair.key.id in owner:
+                raise MergeError(
+                    f"runs {owner[pair.key.id]} and {run.run_id} both have {pair.key.id}; leave out one of the two runs"
+                )
+            owner[pair.key.id] = run.run_id
+
+
+def _refuse_other_settings(runs: Sequence[RunRecord]) -> None:
+    first = runs[0]
+    for run in runs[1:]:
+        names = [name for name in dict.fromkeys([*first.settings, *run.settings]) if name not in OWN]
+        for name in names:
+            one, other = first.settings.get(name), run.settings.get(name)
+            if one != other:
+                raise MergeError(
+                    f"runs {first.run_id} and {run.run_id} were made with another {name.replace('_', ' ')} "
+                    f"({_said(one)} and {_said(other)}); run them alike"
+                )
+
+
+def _said(value: Any) -> str:
+    return ", ".join(f"{key} {inner}" for key, inner in value.items()) if isinstance(value, dict) else str(value)
+
+
+def _whole(runs: Sequence[RunRecord], grid: bool) -> list[str]:
+    """Ids of all pairs that the joined run must have, in order."""
+    shards = [run.shard for run in runs]
+    there = [pair.key.id for run in runs for pair in run.pairs]
+    if all(shard is None for shard in shards):
+        if grid:
+            _refuse_gaps(runs)
+        return there
+    first = next(shard for shard in shards if shard)
+    for run in runs:
+        if run.shard is None or (run.shard.count, run.shard.pairs) != (first.count, first.pairs):
+            raise MergeError(f"run {run.run_id} is no part of the same {first.count} shards; leave it out")
+    missing = sorted(set(range(1, first.count + 1)) - {shard.index for shard in shards if shard})
+    if missing:
+        parts = ", ".join(f"{index}/{first.count}" for index in missing)
+        raise MergeError(f"shard {parts} is missing; run it with --emt-shard {missing[0]}/{first.count}, or name its folder")
+    holes = [name for name in first.pairs if name not in there]
+    if holes:
+        raise MergeError(f"no run has {holes[0]}{_more(holes)}; run its shard again, whole")
+    return [*first.pairs, *(name for name in there if name not in first.pairs)]
+
+
+def _refuse_gaps(runs: Sequence[RunRecord]) -> None:
+    pairs = [pair.key for run in runs for pair in run.pairs]
+    there = {(key.model, key.image_set) for key in pairs}
+    models, image_sets = (dict.fromkeys(names) for names in zip(*there, strict=True)) if there else ((), ())
+    holes = sorted(f"{model}/{image_set}" for model in models for image_set in image_sets if (model, image_set) not in there)
+    if holes:
+        raise MergeError(
+            f"no run has {holes[0]}{_more(holes)}; run it, or join with --no-grid where not every model has every image set"
+        )
+
+
+def _more(names: Sequence[str]) -> str:
+    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+
+
+def _exit_code(runs: Sequence[RunRecord], pairs: Sequence[PairRecord]) -> int:
+    """The joined run's, by the same rule as a run's own."""
+    codes = [run.exit_code for run in runs]
+    verdicts = {pair.gating.verdict for pair in pairs if pair.gating}
+    failed = [run for run in runs if any(pair.gating and pair.gating.verdict == "FAIL" for pair in run.pairs)]
+    return exit_code(
+        Outcome(
+            pytest_code=next((c for c in codes if c not in (PASSED, FORGOT, STOPPED, INCOMPLETE, INCONCLUSIVE)), PASSED),
+            stopped=STOPPED in codes,
+            incomplete=INCOMPLETE in codes or not all(pair.gating for pair in pairs),
+            test_failed=any(run.exit_code == FORGOT and run not in failed for run in runs),
+            verdicts=verdicts,
+        )
+    )
+
+
+def _together(found: Sequence[Any]) -> Any:
+    """Environments as one: what differs has all its values."""
+    if all(isinstance(value, dict) for value in found):
+        keys = dict.fromkeys(key for value in found for key in value)
+        return {key: _together([value[key] for value in found if key in value]) for key in keys}
+    different = list(dict.fromkeys(map(str, found)))
+    return found[0] if len(different) == 1 else " / ".join(different)
+
+
+def _carry(source: Path, folder: Path) -> None:
+    for name in CARRIED:
+        if (source / name).is_dir():
+            shutil.copytree(source / name, folder / name, dirs_exist_ok=True)
