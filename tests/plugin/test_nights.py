@@ -1,0 +1,149 @@
+"""Runs beside earlier ones, by the options: history, comparison, repeat, one image, shards."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from emt_plugin.cli import main
+from emt_plugin.history import read_history
+from emt_plugin.records import RunRecord, read_flips, read_predictions
+from tests.plugin.conftest import REPOSITORY, Run
+
+Start = Callable[..., Run]
+ADAPTERS = str(REPOSITORY / "fixtures" / "mini" / "adapters" / "lora-emoji" / "*")
+QUICK = ("--emt-image-set", "mnist-mini", "--emt-image-set", "digits-mini", "--emt-limit", "40", "--emt-tolerance", "0.5")
+
+
+def test_two_nights(run: Start, suite: Path) -> None:
+    first = run(*QUICK, "--emt-history", "nights/history.jsonl", "--emt-repeat", "2")
+    assert first.code == 0, first.output
+    assert "measured 2 times" in first.output
+    history = suite / "nights" / "history.jsonl"
+    assert len(history.read_text().splitlines()) == 2
+    assert main(["history", str(history), "--pin", first.record["run_id"], "--name", "v1"]) == 0
+    second = run(*QUICK, "--emt-history", "nights/history.jsonl", "--emt-store=refresh")
+    assert "Since the run before (" in second.output
+    assert "no image changed in llava-mini/mnist-mini, llava-mini/digits-mini" in second.output
+    record = RunRecord.read(second.place)
+    assert [changes.name for changes in record.changes] == ["the run before", "release v1"]
+    assert [len(trend.points) for trend in record.trends] == [2, 2]
+    assert {line.flip_rate for line in read_history(history).lines} == {0.0, None}
+    assert 'id="trend"' in (second.place / "report.html").read_text()
+
+
+@pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["serial", "n2"])
+def test_compared_with_another_model_image_by_image(run: Start, suite: Path, workers: tuple[str, ...]) -> None:
+    """Two models under one name: the flips are recounted from both runs' predictions."""
+    catalog = suite / "catalog.toml"
+    catalog.write_text('[models.tuned]\nsource = "bundled:llava-mini"\nencoder = "bundled:clip-mini"\n')
+    few = ("--emt-catalog", str(catalog), "--emt-model", "tuned", "--emt-image-set", "emoji-mini", "--emt-tolerance", "0.5")
+    before = run(*few)
+    place = suite / "before"
+    shutil.copytree(before.place, place)
+    catalog.write_text('[models.tuned]\nsource = "bundled:llava-mini-forgot"\nencoder = "bundled:clip-mini"\n')
+    after = run(*few, "--emt-compare", str(place), *workers)
+    assert after.code == 0, after.output
+    then, now = (read_predictions(folder, "tuned__emoji-mini") for folder in (place, after.place))
+    earlier = {(row.image, row.occurrence): row.correct for row in then}
+    lost = {row.row for row in now if earlier[row.image, row.occurrence] and not row.correct}
+    gained = {row.row for row in now if not earlier[row.image, row.occurrence] and row.correct}
+    flips = read_flips(after.place, "tuned__emoji-mini")
+    assert ({flip.row for flip in flips if flip.lost}, {flip.row for flip in flips if not flip.lost}) == (lost, gained)
+    (changes,) = RunRecord.read(after.place).changes
+    comparison = changes.pairs[0].comparison
+    assert comparison is not None
+    assert (comparison.n01, comparison.n10) == (len(lost), len(gained))
+    assert {"model weights", "model source"} <= {difference.name for difference in changes.pairs[0].differences}
+    # Every image that the report shows has its picture.
+    page = (after.place / "report.html").read_text()
+    assert "right before" in page
+    assert "no picture kept" not in page
+
+
+def test_one_image_again_by_the_reports_own_command(run: Start, suite: Path) -> None:
+    whole = run(*QUICK)
+    page = (whole.place / "report.html").read_text()
+    command = shlex.split(
+        re.findall(r'<code class="command">(pytest [^<]*--emt-image [^<]*)</code>', page)[0].replace("&#39;", "'")
+    )
+    assert command[:3] == ["pytest", "--pyargs", "emt_plugin.benchmarks"]
+    rows = read_predictions(whole.place, whole.record["pairs"][0]["model"] + "__mnist-mini")
+    shown = next(row for row in rows if row.image.startswith(command[-1]))
+    again = run(*command[3:])
+    assert again.code in (1, 7), again.output
+    assert f"row {shown.row}, image {shown.image}" in again.output
+    assert f"answer: {shown.answer}" in again.output
+    assert f"failure kind: {shown.kind}" in again.output
+    assert again.record["pairs"][0]["n"] == 1
+
+
+def test_an_image_that_is_not_there(run: Start) -> None:
+    done = run("--emt-image-set", "mnist-mini", "--emt-image", "0123456789ab")
+    assert done.code == 3, done.output
+    assert "no image of mnist-mini's split 'test' has a hash that begins with 0123456789ab" in done.output
+
+
+def test_shards_make_the_run_that_one_would_have_been(run: Start, suite: Path) -> None:
+    # What a run's folder is asked at once: the next run is the newest then.
+    whole = run(*QUICK).place
+    parts = [run(*QUICK, "--emt-shard", f"{index}/2").place for index in (1, 2)]
+    assert [len(RunRecord.read(part).pairs) for part in parts] == [1, 1]
+    shard = RunRecord.read(parts[0]).shard
+    assert shard is not None
+    assert shard.pairs == ("llava-mini/mnist-mini", "llava-mini/digits-mini")
+    out = suite / "joined"
+    assert main(["merge", str(parts[1]), str(parts[0]), "--out", str(out)]) == 0
+    (record,) = out.glob("*/run.json")
+
+    def told(folder: Path) -> list[tuple[object, ...]]:
+        return [(pair.key, pair.scores, pair.comparisons) for pair in RunRecord.read(folder).pairs]
+
+    assert told(record.parent) == told(whole)
+    for pair in ("llava-mini__mnist-mini", "llava-mini__digits-mini"):
+        assert read_predictions(record.parent, pair) == read_predictions(whole, pair)
+    assert main(["merge", str(parts[0]), "--out", str(out)]) == 3
+
+
+def test_assets_beside_the_page(run: Start) -> None:
+    done = run(*QUICK, "--emt-report=dir")
+    page = (done.place / "report.html").read_text()
+    assert "<style" not in page
+    assert "data:" not in page
+    assert " style=" not in page
+    for source in re.findall(r'(?:src|href)="([^"#][^"]*)"', page):
+        assert (done.place / source).is_file(), source
+
+
+def test_the_step_summary_is_appended(run: Start, suite: Path) -> None:
+    page = suite / "step.md"
+    page.write_text("before\n")
+    done = run(*QUICK, GITHUB_STEP_SUMMARY=str(page))
+    assert page.read_text() == f"before\n{(done.place / 'summary.md').read_text()}\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--emt-compare", "nowhere"), "nowhere holds no run.json; name the folder of one run"),
+        (("--emt-repeat", "0"), "--emt-repeat 0 is not a number of times"),
+        (("--emt-report", "pdf"), "unknown --emt-report 'pdf'; known: single, dir"),
+        (("--emt-shard", "3/2"), "--emt-shard 3/2 names no part; write such as 1/4"),
+        (("--emt-shard", "1/9"), "there are 4 pairs, so at most 4 parts"),
+        (("--emt-image", "x"), "is no beginning of an image's hash"),
+        (("--emt-image", "0123456789", "--emt-history", "h.jsonl"), "leave one out"),
+        (("--emt-history", "pytest.ini"), "is no history"),
+        (("--emt-history", "pytest.ini/h.jsonl"), "name another file with --emt-history"),
+        (("--emt-shard", "1/2", "--emt-checkpoint", ADAPTERS), "--emt-shard would part a trajectory from its base"),
+    ],
+)
+def test_a_mistake_is_said_before_anything_runs(run: Start, options: tuple[str, ...], message: str) -> None:
+    done = run(*options)
+    assert done.code == 4, done.output
+    assert message in done.output
+    assert "Traceback" not in done.output
