@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -41,7 +40,7 @@ def stored(folder: Path) -> dict[Path, bytes]:
 
 
 @pytest.fixture
-def forwards(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+def forwards(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Images that a vision tower has seen, a number for each forward."""
     seen: list[int] = []
     original = CLIPVisionModel.forward
@@ -51,7 +50,7 @@ def forwards(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         return original(self, pixel_values, *arguments, **named)
 
     monkeypatch.setattr(CLIPVisionModel, "forward", counted)
-    yield seen
+    return seen
 
 
 def test_the_first_pass_may_be_replayed_and_the_others_never(tmp_path: Path, forwards: list[int]) -> None:
