@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 OFFLINE := HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1
 ARGS ?=
 
-.PHONY: bench test lint study throughput kills gate-doc zoo adapters wheel clean
+.PHONY: bench test lint browser study throughput kills gate-doc zoo adapters wheel clean
 
 bench: $(INSTALLED)
 	$(OFFLINE) $(BIN)/pytest benchmarks $(ARGS)
@@ -22,6 +22,11 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The report in a real browser, looked at in every way, with pictures in build/screenshots; `make test` looks less often.
+# Needs Debian's chromium.
+browser: $(INSTALLED)
+	$(OFFLINE) EMT_BROWSER=full EMT_BROWSER_REQUIRED=1 EMT_SCREENSHOTS=build/screenshots $(BIN)/pytest tests/browser $(ARGS)
 
 # The bundled fine-tuning runs, checkpoint by checkpoint, and the tables of them in README.md and docs/study.md.
 # Checkpoints that forgot are what it is for, so verdicts of FAIL and INCONCLUSIVE (1 and 7) do not end it.

@@ -29,6 +29,8 @@ CARD = 1_100
 ASSETS = "report-assets"
 # A page without scripts still shows everything; with them nothing is loaded, sent or evaluated.
 POLICY = "default-src 'none'; img-src {images}; style-src {style}; script-src {script}; base-uri 'none'; form-action 'none'"
+# Of a text in a table of numbers.
+MOST_IN_A_CELL = 160
 KINDS = {".png": "image/png", ".webp": "image/webp"}
 
 
@@ -102,7 +104,7 @@ def _drawn(view: ReportView, picture: Callable[[str], str], policy: str, style: 
 def _template() -> Template:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    from emt_plugin.report.visible import visible
+    from emt_plugin.report.visible import cut, visible
 
     environment = Environment(
         loader=PackageLoader("emt_plugin.report"),
@@ -112,6 +114,7 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["brief"] = lambda text: cut(str(text), MOST_IN_A_CELL)
     return environment.get_template("report.html")
 
 

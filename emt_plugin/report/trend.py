@@ -12,6 +12,7 @@ WIDTH, HEIGHT = 340, 170
 LEFT, RIGHT, TOP, BOTTOM = 36, 10, 24, 34
 STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 MOST_TICKS = 5
+MOST_NAME = 14
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,11 @@ def trend_charts(trends: Sequence[Trend]) -> tuple[TrendChart, ...]:
     return tuple(_chart(trend, lowest - margin, highest + margin) for trend in shown)
 
 
+def _short(name: str) -> str:
+    """A release's name where there is room for a few letters."""
+    return name if len(name) <= MOST_NAME else f"{name[: MOST_NAME - 1]}…"
+
+
 def _low(point: TrendPoint) -> float:
     return point.low if point.low is not None else point.gap or 0.0
 
@@ -85,7 +91,7 @@ def _chart(trend: Trend, lowest: float, highest: float) -> TrendChart:
             verdict=point.verdict or "",
             title=_title(point),
             changed=bool(point.changed),
-            release=point.release or "",
+            release=_short(point.release or ""),
         )
         for at, point in enumerate(trend.points)
     )

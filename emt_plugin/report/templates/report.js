@@ -34,7 +34,7 @@
       var left = one.cells[column].textContent.trim(), right = other.cells[column].textContent.trim();
       return (words ? left.localeCompare(right) : compare(left, right)) * (descending ? -1 : 1);
     });
-    Array.from(table.tHead.rows[0].cells).forEach(function (cell) { cell.removeAttribute("aria-sort"); });
+    Array.from(table.tHead.rows[0].cells).forEach(function (cell) { if (cell.hasAttribute("aria-sort")) { cell.setAttribute("aria-sort", "none"); } });
     head.setAttribute("aria-sort", descending ? "descending" : "ascending");
     rows.forEach(function (row) { table.tBodies[0].appendChild(row); });
   }
@@ -45,6 +45,7 @@
       var button = make("button", { type: "button" }, head.textContent.trim());
       head.textContent = "";
       head.appendChild(button);
+      head.setAttribute("aria-sort", "none");
       button.addEventListener("click", function () { sortBy(table, head, column, column === 0 || head.classList.contains("words")); });
     });
     if (table.tBodies[0].rows.length <= 8) { return; }

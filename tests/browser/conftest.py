@@ -1,0 +1,147 @@
+"""A browser, and reports to look at.
+
+What is shared ends with this folder's last test, not with the session: playwright keeps an event loop running in the thread.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache, partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import pytest
+
+from emt_plugin.report import render
+from tests.browser.checks import Expected
+from tests.browser.looks import PLAIN, Look, Opened, opened
+from tests.browser.serving import JENKINS, WITHOUT_SANDBOX, serving
+from tests.browser.synthetic import hostile_run, large_run
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+Mode = Literal["single", "dir"]
+Where = Literal["disk", "web", "jenkins", "jenkins-unboxed"]
+# Nothing but this machine may be reached, whatever a report asks for.
+CHROMIUM = ("--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report on disk.
+
+    Attributes:
+        name: of the run that it is drawn from.
+        folder: the run's folder, with the report in it.
+        expected: what it must show.
+    """
+
+    name: str
+    folder: Path
+    expected: Expected
+
+    @property
+    def page(self) -> Path:
+        """The page itself."""
+        return self.folder / "report.html"
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium."""
+    chromium = shutil.which("chromium")
+    missing = [f"Python's {name}" for name in ("playwright", "axe_playwright_python") if find_spec(name) is None]
+    missing += [] if chromium else ["Debian's chromium"]
+    if missing:
+        reason = (
+            f"no browser tests without {' and '.join(missing)}: pip install 'pytest-emt[browser]', apt-get install chromium"
+        )
+        if os.environ.get("EMT_BROWSER_REQUIRED"):
+            pytest.fail(f"{reason} (EMT_BROWSER_REQUIRED is set)", pytrace=False)
+        pytest.skip(reason)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium, args=list(CHROMIUM))
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="package")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of all runs and reports."""
+    return tmp_path_factory.mktemp("reports")
+
+
+@pytest.fixture(scope="package")
+def report(workplace: Path) -> Callable[[str, Mode], Report]:
+    """The report of a run in a mode; each run is made once, and each report drawn once.
+
+    The runs: ``mixed`` (twelve small pairs with every verdict), ``large`` (40,000 images), ``hostile``, and ``real``, which the
+    gate itself made of a bundled model.
+    """
+    make = {
+        "mixed": partial(large_run, images=60, image_sets=12, thumbs=60),
+        "large": large_run,
+        "hostile": hostile_run,
+        "real": _real_run,
+    }
+
+    @cache
+    def run(name: str) -> Path:
+        return make[name](workplace / name)
+
+    @cache
+    def drawn(name: str, mode: Mode = "single") -> Report:
+        folder = workplace / f"{name}-{mode}"
+        shutil.copytree(run(name), folder, copy_function=os.link)
+        render(folder, mode=mode)
+        return Report(name, folder, Expected.of(folder))
+
+    return drawn
+
+
+def _real_run(folder: Path) -> Path:
+    """A run of the gate on a bundled model that forgot."""
+    from tests.plugin.conftest import GATE, in_a_process
+
+    folder.mkdir()
+    (folder / "test_forgetting.py").write_text(GATE, encoding="utf-8")
+    (folder / "pytest.ini").write_text("[pytest]\n")
+    arguments = ("-p", "no:hypothesispytest", "--emt-model", "llava-mini-forgot", "--emt-scorer", "answer,likelihood")
+    run = in_a_process(folder, (*arguments, "--emt-limit", "60"))
+    assert run.code == 1, run.output
+    return run.place
+
+
+@pytest.fixture(scope="package")
+def address(workplace: Path) -> Iterator[Callable[[Report, Where], str]]:
+    """The address of a report: on disk, on a plain web server, or on one with Jenkins's header, with or without its sandbox."""
+    with ExitStack() as stack:
+        policies = {"web": "", "jenkins": JENKINS, "jenkins-unboxed": WITHOUT_SANDBOX}
+        servers = {where: stack.enter_context(serving(workplace, policy)) for where, policy in policies.items()}
+
+        def find(report: Report, where: Where) -> str:
+            path = report.page.relative_to(workplace)
+            return report.page.as_uri() if where == "disk" else f"{servers[where]}/{path.as_posix()}"
+
+        yield find
+
+
+@pytest.fixture
+def look_at(browser: Browser, address: Callable[[Report, Where], str]) -> Callable[..., AbstractContextManager[Opened]]:
+    """Opens a report, and asserts at the end that its page complained of nothing; a picture of it goes to EMT_SCREENSHOTS."""
+
+    @contextmanager
+    def look_at(report: Report, look: Look = PLAIN, where: Where = "disk", fragment: str = "") -> Iterator[Opened]:
+        scripts = look.scripts and not where.startswith("jenkins")
+        with opened(browser, address(report, where), look, scripts, fragment) as seen:
+            yield seen
+
+    return look_at

@@ -1,0 +1,258 @@
+"""The report in a real browser: what a person sees of it, and what they can do with it.
+
+Without EMT_BROWSER=full only a few looks at a small run are taken; with it every run is looked at in every way.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from tests.browser.axe import assert_accessible
+from tests.browser.checks import EXECUTABLE, TURNS_OTHERS, anchor, assert_looks_right, assert_says_the_verdict
+from tests.browser.looks import Look, Opened
+from tests.browser.synthetic import MARKUP, RAN, large_run
+
+FULL = pytest.mark.skipif(os.environ.get("EMT_BROWSER") != "full", reason="`make browser` looks at everything")
+EVERY_RUN = ("mixed", pytest.param("large", marks=FULL), pytest.param("hostile", marks=FULL), pytest.param("real", marks=FULL))
+PLACES = (("single", "disk"), ("dir", "disk"), ("dir", "jenkins"), ("dir", "jenkins-unboxed"))
+# Each way to look, each width and each place once.
+QUICK = (
+    ("real", "single", "disk", Look("light", 1440)),
+    ("mixed", "single", "disk", Look("dark", 360)),
+    ("mixed", "single", "disk", Look("light", 1440, scripts=False)),
+    ("mixed", "single", "disk", Look("print", 1440, scripts=False)),
+    ("mixed", "dir", "disk", Look("print", 1440)),
+    ("mixed", "dir", "web", Look("light", 360)),
+    ("mixed", "dir", "jenkins", Look("dark", 1440)),
+    ("hostile", "single", "disk", Look("light", 360)),
+    ("hostile", "dir", "jenkins-unboxed", Look("light", 1440)),
+)
+PAIRS = "#pairs table:has(tr[data-pair])"
+MIXED = "synthetic/flowers"
+HOSTILE = "hostile/images"
+# One megabyte for each million bytes, as mail servers and CI servers count.
+LARGEST = 5_000_000
+
+
+def every_look() -> Iterator[tuple[str, str, str, Look]]:
+    looks = [Look(*way) for way in product(("light", "dark", "print"), (360, 1440), (True, False))]
+    for run, (mode, where), look in product(("mixed", "large", "hostile", "real"), PLACES, looks):
+        # There the header keeps scripts from running, whatever the browser allows.
+        if look.scripts or not where.startswith("jenkins"):
+            yield run, mode, where, look
+
+
+def cell(run: str, mode: str, where: str, look: Look) -> str:
+    return f"{run}-{mode}-{where}-{look.name}"
+
+
+CELLS = [
+    pytest.param(*way, id=cell(*way), marks=() if way in QUICK else FULL)
+    for way in (*QUICK, *(way for way in every_look() if way not in QUICK))
+]
+
+
+@pytest.mark.parametrize(("run", "mode", "where", "look"), CELLS)
+def test_it_says_what_happened_however_one_looks(report, look_at, run, mode, where, look) -> None:
+    found = report(run, mode)
+    with look_at(found, look, where) as seen:
+        if folder := os.environ.get("EMT_SCREENSHOTS"):
+            seen.picture(Path(folder) / f"{cell(run, mode, where, look)}.png")
+        assert_looks_right(seen, look, found.expected)
+
+
+@pytest.mark.parametrize("media", ["light", "dark"])
+@pytest.mark.parametrize("run", EVERY_RUN)
+def test_axe_finds_nothing_serious(report, look_at, run, media) -> None:
+    with look_at(report(run, "single"), Look(media)) as seen:
+        seen.open_everything()
+        assert_accessible(seen)
+
+
+@pytest.mark.parametrize("mode", ["single", pytest.param("dir", marks=FULL)])
+def test_the_keyboard_reaches_everything(report, look_at, mode) -> None:
+    with look_at(report("mixed", mode)) as seen:
+        skip = _tab(seen)
+        assert skip["tag"] == "A"
+        assert skip["href"].startswith("#")
+        assert skip["visible"]
+        reached = [skip]
+        while (stop := _tab(seen))["tag"] != "BODY" and len(reached) < 500:
+            assert stop["visible"], stop
+            reached.append(stop)
+        assert sum(stop["tag"] == "BUTTON" for stop in reached) >= seen.page.locator(f"{PAIRS} th button").count() > 0
+        assert sum(stop["tag"] == "SUMMARY" for stop in reached) >= 3 * 12
+
+
+def test_the_skip_link_leads_onward(report, look_at) -> None:
+    with look_at(report("mixed", "single")) as seen:
+        skip = _tab(seen)
+        seen.page.keyboard.press("Enter")
+        _tab(seen)
+        follows = "target => target.compareDocumentPosition(document.activeElement) & Node.DOCUMENT_POSITION_FOLLOWING"
+        assert seen.page.locator(skip["href"]).evaluate(follows)
+
+
+def test_enter_sorts_a_table(report, look_at) -> None:
+    with look_at(report("mixed", "single")) as seen:
+        table = seen.page.locator(f"{PAIRS}[data-sortable]")
+        before = _rows(seen)
+        heads = table.locator("thead th").all()
+        # The column that is a chart has its numbers beside it.
+        sortable = [(index, head) for index, head in enumerate(heads) if head.get_attribute("aria-sort")]
+        assert table.locator("thead th[aria-sort] button").count() == len(sortable) == len(before[0]) - 1
+        looked_at = []
+        for index, head in sortable:
+            values = [row[index] for row in before]
+            # What order other texts ought to have is the report's business.
+            key = _number if all(_number(value) is not None for value in values) else str if MIXED in values else None
+            ways = []
+            for _ in range(2):
+                head.locator("button").focus()
+                seen.page.keyboard.press("Enter")
+                ways.append(head.get_attribute("aria-sort"))
+                after = [row[index] for row in _rows(seen)]
+                assert sorted(after) == sorted(values)
+                if key:
+                    assert [*map(key, after)] == sorted(map(key, after), reverse=ways[-1] == "descending")
+            assert sorted(ways) == ["ascending", "descending"]
+            assert table.locator("th[aria-sort=ascending], th[aria-sort=descending]").count() == 1
+            looked_at.append(key)
+        assert looked_at.count(str) == 1
+        assert looked_at.count(_number) > 1
+
+
+def test_a_long_table_can_be_searched(report, look_at) -> None:
+    with look_at(report("mixed", "single")) as seen:
+        seen.open_everything()
+        # Of each table that can be sorted its rows, and whether a search stands between it and the table before.
+        found = seen.ask("""() => [...document.querySelectorAll('table[data-sortable]')].map(table => {
+            const before = [...document.querySelectorAll('table, input[type=search]')]
+            return [table.tBodies[0].rows.length, before[before.indexOf(table) - 1]?.matches('input') ?? false]
+        })""")
+        assert found
+        assert all(searched == (rows > 8) for rows, searched in found), found
+        search = seen.page.locator("#pairs input[type=search]").first
+        search.focus()
+        seen.page.keyboard.type("flowers")
+        assert ["flowers" in " ".join(row) for row in _rows(seen)] == [True] * 3
+        search.fill("")
+        assert len(_rows(seen)) == 12
+
+
+def test_filters_hide_images(report, look_at) -> None:
+    with look_at(report("mixed", "single"), fragment=anchor("images", MIXED)) as seen:
+        part = seen.page.locator(f"#{anchor('images', MIXED)}")
+        label, kind = (part.locator(f'select[data-filter="{name}"]').first for name in ("label", "kind"))
+        images = part.locator("ul.images").first.locator("> li")
+        every = [(image.get_attribute("data-label"), image.get_attribute("data-kind")) for image in images.all()]
+        assert len(every) > 5
+        assert part.locator("ul.images > li img[alt]:not([alt=''])").count() == part.locator("img").count() > 5
+
+        def shown() -> list[tuple[str | None, str | None]]:
+            return [found for found, image in zip(every, images.all(), strict=True) if image.is_visible()]
+
+        assert shown() == every
+        for position, select in enumerate((label, kind)):
+            wanted = max({found[position] for found in every}, key=[found[position] for found in every].count)
+            select.select_option(wanted)
+            assert shown() == [found for found in every if found[position] == wanted] != []
+            select.select_option(index=0)
+            assert shown() == every
+        label.select_option(every[0][0])
+        kind.select_option(every[0][1])
+        assert shown() == [found for found in every if found == every[0]]
+
+
+def test_a_link_to_a_part_opens_it(report, look_at) -> None:
+    found = report("mixed", "single")
+    for section in ("where", "classes", "images"):
+        with look_at(found, fragment=anchor(section, MIXED)) as seen:
+            assert seen.page.locator(f"#{anchor(section, MIXED)}").evaluate("details => details.open")
+    with look_at(found) as seen:
+        details = seen.page.locator(f"#{anchor('images', MIXED)}")
+        details.evaluate("details => { details.open = false }")
+        inside = details.evaluate("details => details.querySelector('[id]:not(summary *)')?.id ?? null")
+        for target in (details.get_attribute("id"), *([inside] if inside else [])):
+            details.evaluate("details => { details.open = false }")
+            seen.ask("target => { location.hash = target }", target)
+            seen.page.wait_for_function("details => details.open", arg=details.element_handle())
+            assert seen.page.locator(f"#{target}").is_visible()
+
+
+def test_an_image_can_be_run_again(report, look_at) -> None:
+    with look_at(report("mixed", "single"), fragment=anchor("images", MIXED)) as seen:
+        commands = seen.page.locator(f"#{anchor('images', MIXED)} code.command")
+        assert commands.count() > 5
+        assert not commands.first.is_visible()
+        commands.first.locator("xpath=..").locator("summary").click()
+        assert commands.first.is_visible()
+        assert re.search(r"^pytest .*--emt-image-set flowers .*--emt-image [0-9a-f]{12}$", commands.first.inner_text())
+
+
+@pytest.mark.parametrize(
+    ("mode", "where"), [PLACES[0], PLACES[2], *(pytest.param(*place, marks=FULL) for place in PLACES[1::2])]
+)
+def test_nothing_hostile_runs_and_all_of_it_is_text(report, look_at, mode, where) -> None:
+    with look_at(report("hostile", mode), where=where) as seen:
+        seen.open_everything()
+        assert seen.ask(f"() => typeof {RAN}") == "undefined"
+        assert not seen.ask(EXECUTABLE)
+        assert seen.page.locator("script").count() <= 1
+        images = seen.page.locator(f"#{anchor('images', HOSTILE)}")
+        said = " ".join(images.inner_text().split())
+        assert not [text for text in MARKUP if " ".join(text.split()) not in said]
+        assert images.locator("img").count() > 10
+        assert not seen.ask(TURNS_OTHERS)
+
+
+@FULL
+def test_forty_thousand_images_make_a_page_that_opens(report, look_at, capsys) -> None:
+    found = report("large", "single")
+    assert found.page.stat().st_size < LARGEST
+    for scripts in (True, False):
+        with look_at(found, Look(scripts=scripts)) as seen:
+            assert_says_the_verdict(seen, found.expected)
+            times = seen.ask("""() => [performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd,
+                performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? NaN,
+                document.querySelectorAll('*').length]""")
+            with capsys.disabled():
+                size = found.page.stat().st_size / 1e6
+                print("\n{:.0f} ms to the whole page, {:.0f} to its first text, {} elements, {:.1f} MB".format(*times, size))
+
+
+def test_the_synthetic_runs_are_the_same_every_time(tmp_path) -> None:
+    one, two = (large_run(tmp_path / name, images=40, image_sets=4, thumbs=3) for name in ("one", "two"))
+    files = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
+    assert len(files) == 1 + 4 + 4 * 3
+    assert all((one / path).read_bytes() == (two / path).read_bytes() for path in files)
+
+
+def _tab(seen: Opened) -> dict[str, str]:
+    """Press Tab, and say where that leads."""
+    seen.page.keyboard.press("Tab")
+    return seen.ask("""() => {
+        const {tagName, attributes, outerHTML} = document.activeElement
+        const {width, height, right, bottom} = document.activeElement.getBoundingClientRect()
+        const visible = document.activeElement.checkVisibility({visibilityProperty: true, opacityProperty: true})
+        return {tag: tagName, href: attributes.href?.value ?? '', html: outerHTML.slice(0, 120),
+            visible: visible && width > 2 && height > 2 && right > 0 && bottom > 0}
+    }""")
+
+
+def _rows(seen: Opened) -> list[list[str]]:
+    """Texts of the cells of the visible rows of the table of pairs."""
+    rows = [row for row in seen.page.locator(f"{PAIRS} tbody tr[data-pair]").all() if row.is_visible()]
+    return [[text.strip() for text in row.locator("> th, > td").all_inner_texts()] for row in rows]
+
+
+def _number(text: str) -> float | None:
+    """The number that a cell begins with."""
+    found = re.match(r"[+−-]?\d+(?:\.\d+)?(?=%|\s|$)", text.replace(",", ""))
+    return float(found[0].replace("−", "-")) if found else None
