@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from emt_plugin.forgetting import Trajectory
@@ -16,9 +16,11 @@ from emt_plugin.report.pair_view import PairView, anchor, pair_view
 from emt_plugin.report.published import PublishedView, published_beside
 from emt_plugin.report.since_words import Said
 from emt_plugin.report.trend import TrendChart, trend_charts
+from emt_plugin.report.visible import cut
 
 # Of what changed, on the first screen.
 MOST_SAID = 9
+MOST_LINE = 500
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,9 @@ def report_view(run: RunRecord, rows: Mapping[str, Sequence[Row]], flips: Mappin
         detail=detail,
         number=_number(run),
         terms=words.terms(run),
-        attention=(*words.tower_warnings(run), *([run.reason] if run.reason else []), *loud),
+        attention=tuple(
+            cut(text, MOST_LINE) for text in (*words.tower_warnings(run), *([run.reason] if run.reason else []), *loud)
+        ),
         replayed=words.replayed(run),
         repeats=tuple(line for line in repeats if not line.startswith("attention: ")),
         changes=tuple(_changes(changes, run) for changes in run.changes),
@@ -152,7 +156,7 @@ def _changes(changes: RunChanges, run: RunRecord) -> ChangesView:
     return ChangesView(
         head=since_words.head(changes),
         anchor=anchor(f"since-{changes.run_id}"),
-        said=tuple(said[:MOST_SAID]),
+        said=tuple(_brief(line) for line in said[:MOST_SAID]),
         all_said=tuple(said),
         more=max(len(said) - MOST_SAID, 0),
         rows=tuple(_change_row(change, change.comparison) for change in compared if change.comparison),
@@ -163,6 +167,10 @@ def _changes(changes: RunChanges, run: RunRecord) -> ChangesView:
             for found in change.differences
         ),
     )
+
+
+def _brief(line: Said) -> Said:
+    return replace(line, text=cut(line.text, MOST_LINE))
 
 
 def _change_row(change: PairChange, comparison: Comparison) -> tuple[str, ...]:

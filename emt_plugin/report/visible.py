@@ -29,7 +29,4 @@ def cut(text: str, most: int) -> str:
 def _sign(sign: str) -> str:
     if sign.isprintable() or sign in KEPT or unicodedata.category(sign) == "Zs":
         return sign
-    code = ord(sign)
-    if code < 0x20:
-        return chr(0x2400 + code)
-    return f"⟨U+{code:04X}⟩"
+    return f"⟨U+{ord(sign):04X}⟩"

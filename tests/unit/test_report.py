@@ -108,7 +108,7 @@ def test_no_text_makes_an_element(tmp_path: Path, answer: str, label: str, sourc
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        ("a\x00b", "a␀b"),
+        ("a\x00b", "a⟨U+0000⟩b"),
         ("gnp.\u202eexe", "gnp.⟨U+202E⟩exe"),
         ("lone \udcff", "lone ⟨U+DCFF⟩"),
         ("a\u00a0b", "a\u00a0b"),
