@@ -9,7 +9,7 @@ from emt_plugin.forgetting.steps import MEANING, SUPERVISED, Step
 from emt_plugin.gate import Comparison
 from emt_plugin.report.words import interval, percent, points
 
-FOREST_WIDTH, FOREST_HEIGHT, FOREST_MARGIN = 260, 28, 12
+FOREST_WIDTH, FOREST_HEIGHT, FOREST_MARGIN = 240, 28, 12
 BAR_WIDTH = 220
 STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 MOST_TICKS = 5

@@ -157,6 +157,25 @@ def _answer(answer: str | None) -> str:
     return "(no answer)" if answer is None else f"“{cut(answer, MOST_VALUE)}”"
 
 
+def repeat_rows(run: RunRecord) -> list[tuple[str, ...]]:
+    """What moved when the images were measured again, with a head; empty without ``--emt-repeat``."""
+    rows = [
+        (
+            pair.key.id,
+            str(found.n),
+            ", ".join(percent(correct, found.n) for correct in found.correct),
+            str(found.flips),
+            percent(found.rate),
+            f"[{percent(found.low)}, {percent(found.high)}]",
+            str(found.answers),
+        )
+        for pair in run.pairs
+        if (found := pair.repeat)
+    ]
+    head = ("pair", "n", "accuracy each time", "images that flipped", "share", "90% interval", "answers with another text")
+    return [head, *rows] if rows else []
+
+
 def repeats(run: RunRecord) -> list[str]:
     """What moved when the images were measured again, a line for each pair."""
     said = []

@@ -74,7 +74,7 @@ class ReportView:
     terms: str
     attention: tuple[str, ...]
     replayed: str
-    repeats: tuple[str, ...]
+    repeats: tuple[tuple[str, ...], ...]
     changes: tuple[ChangesView, ...]
     forest: Forest | None
     trends: tuple[TrendChart, ...]
@@ -99,8 +99,7 @@ def report_view(run: RunRecord, rows: Mapping[str, Sequence[Row]], flips: Mappin
 
     verdict, _, detail = words.headline(run).partition(": ")
     tone = {"PASS": "pass", "FORGOT": "fail"}.get(verdict, "open")
-    repeats = since_words.repeats(run)
-    loud = [line.removeprefix("attention: ") for line in repeats if line.startswith("attention: ")]
+    loud = [line.removeprefix("attention: ") for line in since_words.repeats(run) if line.startswith("attention: ")]
     return ReportView(
         run=run,
         tone=tone,
@@ -113,7 +112,7 @@ def report_view(run: RunRecord, rows: Mapping[str, Sequence[Row]], flips: Mappin
             cut(text, MOST_LINE) for text in (*words.tower_warnings(run), *([run.reason] if run.reason else []), *loud)
         ),
         replayed=words.replayed(run),
-        repeats=tuple(line for line in repeats if not line.startswith("attention: ")),
+        repeats=tuple(since_words.repeat_rows(run)),
         changes=tuple(_changes(changes, run) for changes in run.changes),
         forest=forest([pair.gating for pair in run.pairs]),
         trends=trend_charts(run.trends),
