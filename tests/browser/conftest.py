@@ -22,6 +22,7 @@ from tests.browser.checks import Expected
 from tests.browser.looks import PLAIN, Look, Opened, opened
 from tests.browser.serving import JENKINS, WITHOUT_SANDBOX, serving
 from tests.browser.synthetic import hostile_run, large_run
+from tests.nights import two_nights
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -84,13 +85,14 @@ def report(workplace: Path) -> Callable[[str, Mode], Report]:
     """The report of a run in a mode; each run is made once, and each report drawn once.
 
     The runs: ``mixed`` (twelve small pairs with every verdict), ``large`` (40,000 images), ``hostile``, and ``real``, which the
-    gate itself made of a bundled model.
+    gate itself made of a bundled model; ``nights`` is a night with a history.
     """
     make = {
         "mixed": partial(large_run, images=60, image_sets=12, thumbs=60),
         "large": large_run,
         "hostile": hostile_run,
         "real": _real_run,
+        "nights": _nights,
     }
 
     @cache
@@ -105,6 +107,11 @@ def report(workplace: Path) -> Callable[[str, Mode], Report]:
         return Report(name, folder, Expected.of(folder))
 
     return drawn
+
+
+def _nights(folder: Path) -> Path:
+    two_nights(folder)
+    return folder
 
 
 def _real_run(folder: Path) -> Path:

@@ -17,6 +17,7 @@ from tests.browser.axe import assert_accessible
 from tests.browser.checks import EXECUTABLE, TURNS_OTHERS, anchor, assert_looks_right, assert_says_the_verdict
 from tests.browser.looks import Look, Opened
 from tests.browser.synthetic import MARKUP, RAN, large_run
+from tests.nights import SAID
 
 FULL = pytest.mark.skipif(os.environ.get("EMT_BROWSER") != "full", reason="`make browser` looks at everything")
 EVERY_RUN = ("mixed", pytest.param("large", marks=FULL), pytest.param("hostile", marks=FULL), pytest.param("real", marks=FULL))
@@ -210,6 +211,20 @@ def test_nothing_hostile_runs_and_all_of_it_is_text(report, look_at, mode, where
         assert not [text for text in MARKUP if " ".join(text.split()) not in said]
         assert images.locator("img").count() > 10
         assert not seen.ask(TURNS_OTHERS)
+
+
+@pytest.mark.parametrize("mode", ["single", "dir"])
+def test_the_first_screen_of_a_night_names_what_changed(report, look_at, mode) -> None:
+    with look_at(report("nights", mode), Look(scripts=mode == "single"), "disk" if mode == "single" else "jenkins") as seen:
+        for name, text in SAID.items():
+            line = seen.page.locator("#verdict li").filter(has_text=text)
+            assert line.count() == 1, text
+            assert line.is_visible()
+            assert line.inner_text().startswith(name)
+            box = line.bounding_box()
+            assert box is not None
+            assert box["y"] + box["height"] <= 900, "not on the first screen"
+        assert seen.page.locator("#trend .panels svg[role=img]").count() == 5
 
 
 @FULL

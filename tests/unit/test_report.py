@@ -16,7 +16,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from emt_plugin.gate import with_holm
-from emt_plugin.history import append, changes_since, lines_of, read_history, trends_of
 from emt_plugin.records import PairKey, PairRecord, Row, RunRecord, write_predictions
 from emt_plugin.report import render, write_summary
 from emt_plugin.report.classes import confusion
@@ -26,7 +25,7 @@ from emt_plugin.report.summary import append_to_step_summary
 from emt_plugin.report.terminal import table
 from emt_plugin.report.visible import visible
 from emt_plugin.report.words import points, verdict_line
-from tests.unit.test_history import outcomes, pair_of, rows_of, run_of
+from tests.nights import SAID, two_nights
 from tests.unit.test_records import make_pair, make_run
 
 HOSTILE = [
@@ -122,35 +121,15 @@ def test_every_sign_is_visible(text: str, shown: str) -> None:
 
 def test_two_nights_name_everything_on_the_first_screen(tmp_path: Path) -> None:
     """One regression, one improvement, one changed fingerprint and one crashed pair, each by its name."""
-    history = tmp_path / "history.jsonl"
-    good, bad = outcomes(90, 10), outcomes(60, 40)
-    names = ("worse", "better", "other", "gone", "still")
-    first = run_of("first", "2026-01-01", *(pair_of(name, bad if name == "better" else good) for name in names))
-    rows = {pair.key.id: rows_of(outcomes(pair.scores[0].correct, 100 - pair.scores[0].correct)) for pair in first.pairs}
-    append(history, lines_of(first, rows))
-    crashed = PairRecord(PairKey("model", "gone"), status="crashed", reason="its worker crashed")
-    pairs = (
-        pair_of("worse", bad),
-        pair_of("better", good),
-        pair_of("other", good, dtype="bfloat16"),
-        crashed,
-        pair_of("still", good),
-    )
-    second = replace(run_of("second", "2026-01-02", *pairs), complete=False, exit_code=3)
-    rows |= {"model/worse": rows_of(bad), "model/better": rows_of(good)}
-    lines = lines_of(second, rows)
-    second = replace(
-        second, changes=changes_since(read_history(history), lines), trends=trends_of(read_history(history), lines)
-    )
-    page = drawn(tmp_path, second, rows)
+    two_nights(tmp_path)
+    page = Elements()
+    page.feed(render(tmp_path).read_text(encoding="utf-8"))
     screen = " ".join(page.text.partition("Skip to the pairs")[2].partition("Accuracies on the same images")[0].split())
+    summary = " ".join(write_summary(tmp_path).read_text().replace("\\", "").split())
     assert "Since last night (2026-01-01 02:00 UTC, run first)" in screen
-    assert "Worse model/worse: 90.0% to 60.0%, −30.0 [" in screen
-    assert "Better model/better: 60.0% to 90.0%, +30.0 [" in screen
-    assert "Changed dtype float32 is now bfloat16 (model/other)" in screen
-    assert "Not measured model/gone: crashed (its worker crashed) now" in screen
-    assert "no image changed in model/other, model/still" in screen
-    assert "Changed dtype" in " ".join(write_summary(tmp_path).read_text().replace("**", "").replace(":", "").split())
+    for name, text in SAID.items():
+        assert f"{name} {text}" in screen
+        assert f"**{name}**: {text}" in summary
 
 
 def test_the_first_screen_says_what_happened(tmp_path: Path) -> None:
