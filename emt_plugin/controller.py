@@ -23,6 +23,7 @@ from emt_plugin.records import (
     Journalled,
     PairKey,
     PairRecord,
+    RecordError,
     Row,
     RunPlace,
     RunRecord,
@@ -175,6 +176,7 @@ class Controller:
     def _finish(self, pairs: list[PairRecord], complete: bool, code: int) -> int:
         """Write everything; whatever goes wrong here makes the run incomplete, in the record too."""
         from emt_plugin.environment import describe
+        from emt_plugin.history import HistoryError
         from emt_plugin.report.terminal import looked_at, table
 
         run = RunRecord(
@@ -203,7 +205,7 @@ class Controller:
             return code
         except Exception as error:
             # A fault here must not end as pytest's own exit code, which would read as a verdict.
-            if not isinstance(error, OSError):
+            if not isinstance(error, OSError | RecordError | HistoryError):
                 self._lines += ["", traceback.format_exc()]
             self._lines += ["", f"emt: the run could not be written ({error}), so it does not count"]
             code = code if code == STOPPED else INCOMPLETE
@@ -236,7 +238,7 @@ class Controller:
 
             remember(run, {name: found.rows for name, found in self._journalled.items()}, self._settings.report.history)
         write_all(self.folder, self._settings.report.mode)
-        append_to_step_summary(self.folder / "summary.md")
+        self._lines += append_to_step_summary(self.folder / "summary.md")
 
     def _trajectories(self, pairs: list[PairRecord]) -> tuple[Trajectory, ...]:
         if not self._settings.trajectories:

@@ -110,8 +110,8 @@ def _merge(options: argparse.Namespace) -> int:
         # Runs that do not make one are no verdict, and no pass.
         print(f"emt: {error}", file=sys.stderr)
         return INCOMPLETE
-    append_to_step_summary(folder / "summary.md")
-    for line in [*table(run), "", f"report: {folder / 'report.html'}", f"exit code: {run.exit_code}"]:
+    noted = append_to_step_summary(folder / "summary.md")
+    for line in [*table(run), *noted, "", f"report: {folder / 'report.html'}", f"exit code: {run.exit_code}"]:
         print(line)
     return run.exit_code
 

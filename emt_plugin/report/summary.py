@@ -44,19 +44,23 @@ def write_summary(folder: Path) -> Path:
     return path
 
 
-def append_to_step_summary(path: Path) -> None:
+def append_to_step_summary(path: Path) -> list[str]:
     """Append a summary to the page of a GitHub Actions step, where this is one; as much of it as the page takes.
 
-    Raises:
-        OSError: it cannot be written.
+    Returns:
+        What a reader of the terminal should know: the page is no part of the record, and no verdict hangs on it.
     """
     target = os.environ.get("GITHUB_STEP_SUMMARY")
     if not target:
-        return
+        return []
     page = Path(target)
-    taken = page.stat().st_size if page.exists() else 0
-    with page.open("ab") as file:
-        file.write(fitting(f"{path.read_text(encoding='utf-8')}\n", max(LIMIT - taken, 0)))
+    try:
+        taken = page.stat().st_size if page.exists() else 0
+        with page.open("ab") as file:
+            file.write(fitting(f"{path.read_text(encoding='utf-8')}\n", max(LIMIT - taken, 0)))
+    except OSError as error:
+        return ["", f"emt: the summary could not be added to $GITHUB_STEP_SUMMARY ({error.strerror}); it is in {path.name}"]
+    return []
 
 
 def fitting(text: str, limit: int) -> bytes:

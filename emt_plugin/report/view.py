@@ -59,6 +59,7 @@ class Number:
     value: str
     of: str
     pair: str
+    anchor: str
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ def _number(run: RunRecord) -> Number | None:
     pair, comparison = min(failed or known, key=lambda found: found[1].gap)
     kind = "largest loss" if comparison.gap < 0 else "smallest gain" if comparison.gap > 0 else "largest loss"
     said = f"{kind}, 90% interval {words.interval(comparison)}, tolerance {100 * comparison.tolerance.value:.3g}"
-    return Number(words.points(comparison.gap), said, pair.key.id)
+    return Number(words.points(comparison.gap), said, pair.key.id, anchor(pair.key.file_name))
 
 
 def _changes(changes: RunChanges, run: RunRecord) -> ChangesView:

@@ -196,6 +196,8 @@ def test_a_summary_stays_below_a_megabyte_and_says_what_is_cut(tmp_path: Path, m
     append_to_step_summary(path)
     assert page.read_text().startswith("before\n## PASS")
     assert page.stat().st_size <= 1_000_000
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(page / "no-folder"))
+    assert "could not be added" in append_to_step_summary(path)[1]
 
 
 def test_every_class_and_kind_has_its_turn() -> None:
