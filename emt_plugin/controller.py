@@ -35,6 +35,8 @@ from emt_plugin.records.adjusting import adjusted, why_incomplete
 from emt_plugin.settings import Settings
 from emt_plugin.workers.place import PLACE
 
+Rows = dict[str, list[Row]]
+
 
 class Controller:
     """Registered in the controlling process of an active session."""
@@ -176,7 +178,7 @@ class Controller:
     def _finish(self, pairs: list[PairRecord], complete: bool, code: int) -> int:
         """Write everything; whatever goes wrong here makes the run incomplete, in the record too."""
         from emt_plugin.environment import describe
-        from emt_plugin.history import HistoryError
+        from emt_plugin.report.summary import append_to_step_summary
         from emt_plugin.report.terminal import looked_at, table
 
         run = RunRecord(
@@ -193,59 +195,77 @@ class Controller:
         )
         rows = {name: found.rows for name, found in self._journalled.items()}
         try:
-            run = replace(run, trajectories=self._trajectories(pairs))
+            run = replace(run, trajectories=self._trajectories(pairs, rows))
             run, flipped = self._beside_earlier(run, rows)
+            self._write(run, rows, flipped)
+            run = self._remembered(run, rows)
             self._lines = table(run)
             if self._settings.compute.images:
                 self._lines += looked_at(run.pairs, rows)
-            self._write(run, flipped)
+            self._lines += append_to_step_summary(self.folder / "summary.md")
             self._lines += self._update_tolerances(pairs)
             report = shown_path(self.folder / "report.html", self._config.invocation_params.dir)
-            self._lines += ["", f"report: {report}", f"exit code: {code}"]
-            return code
+            self._lines += ["", f"report: {report}", f"exit code: {run.exit_code}"]
+            return run.exit_code
         except Exception as error:
             # A fault here must not end as pytest's own exit code, which would read as a verdict.
-            if not isinstance(error, OSError | RecordError | HistoryError):
+            if not isinstance(error, OSError):
                 self._lines += ["", traceback.format_exc()]
             self._lines += ["", f"emt: the run could not be written ({error}), so it does not count"]
             code = code if code == STOPPED else INCOMPLETE
             with suppress(OSError):
-                replace(run, complete=False, exit_code=code, reason=one_line(str(error))).write(self.folder)
+                incomplete(run, str(error)).write(self.folder)
             return code
 
-    def _beside_earlier(self, run: RunRecord, rows: dict[str, list[Row]]) -> tuple[RunRecord, dict[str, list[Flip]]]:
+    def _beside_earlier(self, run: RunRecord, rows: Rows) -> tuple[RunRecord, dict[str, list[Flip]]]:
+        """The run beside earlier ones; what is wrong with those leaves what was measured as it is, and the run incomplete."""
         report = self._settings.report
         if not report.compare and not report.history:
             return run, {}
         from emt_plugin.earlier import beside_earlier
+        from emt_plugin.history import HistoryError
 
-        return beside_earlier(run, rows, report)
+        try:
+            return beside_earlier(run, rows, report)
+        except (HistoryError, RecordError) as error:
+            return incomplete(run, str(error)), {}
 
-    def _write(self, run: RunRecord, flipped: dict[str, list[Flip]]) -> None:
-        """The record, its lines in the history, and what is drawn of it."""
+    def _remembered(self, run: RunRecord, rows: Rows) -> RunRecord:
+        """The run, once the history has it; drawn anew where it cannot."""
+        path = self._settings.report.history
+        if path is None:
+            return run
+        from emt_plugin.earlier import remember
+        from emt_plugin.history import HistoryError
         from emt_plugin.report import write_all
-        from emt_plugin.report.summary import append_to_step_summary
+
+        try:
+            remember(run, rows, path)
+            return run
+        except HistoryError as error:
+            run = incomplete(run, str(error))
+            run.write(self.folder)
+            write_all(self.folder, self._settings.report.mode)
+            return run
+
+    def _write(self, run: RunRecord, rows: Rows, flipped: dict[str, list[Flip]]) -> None:
+        """The record, and what is drawn of it."""
+        from emt_plugin.report import write_all
 
         self.folder.mkdir(parents=True, exist_ok=True)
         for pair in run.pairs:
-            if pair.key.id in self._journalled:
-                write_predictions(self.folder, pair.key.file_name, self._journalled[pair.key.id].rows)
+            if pair.key.id in rows:
+                write_predictions(self.folder, pair.key.file_name, rows[pair.key.id])
             if pair.key.id in flipped:
                 write_flips(self.folder, pair.key.file_name, flipped[pair.key.id])
         run.write(self.folder)
-        if self._settings.report.history:
-            from emt_plugin.earlier import remember
-
-            remember(run, {name: found.rows for name, found in self._journalled.items()}, self._settings.report.history)
         write_all(self.folder, self._settings.report.mode)
-        self._lines += append_to_step_summary(self.folder / "summary.md")
 
-    def _trajectories(self, pairs: list[PairRecord]) -> tuple[Trajectory, ...]:
+    def _trajectories(self, pairs: list[PairRecord], rows: Rows) -> tuple[Trajectory, ...]:
         if not self._settings.trajectories:
             return ()
         from emt_plugin.trajectories import trajectories_of
 
-        rows = {name: found.rows for name, found in self._journalled.items()}
         image_sets = list(dict.fromkeys(image_set for _, image_set in self._settings.pairs))
         selected = {pair.key.image_set for pair in pairs}
         return trajectories_of(self._settings.trajectories, [spec for spec in image_sets if spec.id in selected], pairs, rows)
@@ -263,6 +283,12 @@ class Controller:
         }
         update_accepted_losses(path, losses, self._settings.reference_kind, self.run_id, self._started[:10])
         return ["", f"{len(losses)} accepted losses written to {shown_path(path, self._config.invocation_params.dir)}"]
+
+
+def incomplete(run: RunRecord, reason: str) -> RunRecord:
+    """A run of which something that was asked for is missing."""
+    code = run.exit_code if run.exit_code == STOPPED else INCOMPLETE
+    return replace(run, complete=False, exit_code=code, reason=one_line(reason))
 
 
 def check_writable(reports: Path) -> None:

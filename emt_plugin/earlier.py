@@ -32,11 +32,15 @@ def beside_earlier(run: RunRecord, rows: Rows, report: Reporting) -> tuple[RunRe
         run = replace(run, trends=trends_of(history, lines))
     flipped: dict[str, list[Flip]] = {}
     if report.compare:
-        beside, flipped = beside_run(run, rows, report.compare)
-        # The run that was named may be the last one of the history as well.
-        named = {found.run_id for found in beside.changes}
-        changes = (*beside.changes, *(found for found in changes if found.run_id not in named))
+        named, flipped = beside_run(run, rows, report.compare)
+        changes = with_first(named.changes[0], changes)
     return replace(run, changes=changes), flipped
+
+
+def with_first(named: RunChanges, others: Sequence[RunChanges]) -> tuple[RunChanges, ...]:
+    """The run that was named before the others; it may be one of them, and is called as that then."""
+    called = next((found.name for found in others if found.run_id == named.run_id), named.name)
+    return (replace(named, name=called), *(found for found in others if found.run_id != named.run_id))
 
 
 def beside_run(

@@ -12,8 +12,8 @@ from typing import Any
 
 from emt_plugin.earlier import beside_earlier, remember, rows_of
 from emt_plugin.gate.exit_code import FORGOT, INCOMPLETE, INCONCLUSIVE, PASSED, STOPPED, Outcome, exit_code
-from emt_plugin.records import PairRecord, RunRecord
-from emt_plugin.records.adjusting import adjusted, why_incomplete
+from emt_plugin.records import PairRecord, RunRecord, write_flips
+from emt_plugin.records.adjusting import adjusted, more, why_incomplete
 from emt_plugin.report import write_all
 from emt_plugin.settings import Reporting
 
@@ -59,8 +59,11 @@ def merge(folders: Sequence[Path], report: Reporting, grid: bool = True) -> tupl
     for part in parts:
         _carry(part.folder, folder)
     rows = rows_of(folder, run)
-    run, _ = beside_earlier(run, rows, report)
+    run, flipped = beside_earlier(run, rows, report)
     run.write(folder)
+    for pair in run.pairs:
+        if pair.key.id in flipped:
+            write_flips(folder, pair.key.file_name, flipped[pair.key.id])
     if report.history:
         remember(run, rows, report.history)
     write_all(folder, report.mode)
@@ -92,6 +95,7 @@ def joined(runs: Sequence[RunRecord], grid: bool = True) -> RunRecord:
     _refuse_trajectories(runs)
     _refuse_overlaps(runs)
     _refuse_other_settings(runs)
+    _refuse_other_weights(runs)
     whole = _whole(runs, grid)
     by_id = {pair.key.id: pair for run in runs for pair in run.pairs}
     pairs = adjusted([by_id[name] for name in whole])
@@ -146,6 +150,16 @@ def _refuse_other_settings(runs: Sequence[RunRecord]) -> None:
                 )
 
 
+def _refuse_other_weights(runs: Sequence[RunRecord]) -> None:
+    seen: dict[tuple[str, str | None], tuple[str, str]] = {}
+    for run in runs:
+        for pair in run.pairs:
+            weights = str(pair.model_facts.get("fingerprint", ""))
+            known, owner = seen.setdefault((pair.key.model, pair.key.checkpoint), (weights, run.run_id))
+            if weights and known and weights != known:
+                raise MergeError(f"runs {owner} and {run.run_id} measured other weights as {pair.key.model}; run them alike")
+
+
 def _said(value: Any) -> str:
     return ", ".join(f"{key} {inner}" for key, inner in value.items()) if isinstance(value, dict) else str(value)
 
@@ -168,7 +182,7 @@ def _whole(runs: Sequence[RunRecord], grid: bool) -> list[str]:
         raise MergeError(f"shard {parts} is missing; run it with --emt-shard {missing[0]}/{first.count}, or name its folder")
     holes = [name for name in first.pairs if name not in there]
     if holes:
-        raise MergeError(f"no run has {holes[0]}{_more(holes)}; run its shard again, whole")
+        raise MergeError(f"no run has {holes[0]}{more(holes)}; run its shard again, whole")
     return [*first.pairs, *(name for name in there if name not in first.pairs)]
 
 
@@ -179,24 +193,20 @@ def _refuse_gaps(runs: Sequence[RunRecord]) -> None:
     holes = sorted(f"{model}/{image_set}" for model in models for image_set in image_sets if (model, image_set) not in there)
     if holes:
         raise MergeError(
-            f"no run has {holes[0]}{_more(holes)}; run it, or join with --no-grid where not every model has every image set"
+            f"no run has {holes[0]}{more(holes)}; run it, or join with --no-grid where not every model has every image set"
         )
-
-
-def _more(names: Sequence[str]) -> str:
-    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
 
 
 def _exit_code(runs: Sequence[RunRecord], pairs: Sequence[PairRecord]) -> int:
     """The joined run's, by the same rule as a run's own."""
     codes = [run.exit_code for run in runs]
-    verdicts = {pair.gating.verdict for pair in pairs if pair.gating}
+    verdicts = {pair.gating.verdict for pair in pairs if pair.gating} | ({"INCONCLUSIVE"} if INCONCLUSIVE in codes else set())
     failed = [run for run in runs if any(pair.gating and pair.gating.verdict == "FAIL" for pair in run.pairs)]
     return exit_code(
         Outcome(
             pytest_code=next((c for c in codes if c not in (PASSED, FORGOT, STOPPED, INCOMPLETE, INCONCLUSIVE)), PASSED),
             stopped=STOPPED in codes,
-            incomplete=INCOMPLETE in codes or not all(pair.gating for pair in pairs),
+            incomplete=INCOMPLETE in codes or not pairs or not all(pair.gating for pair in pairs),
             test_failed=any(run.exit_code == FORGOT and run not in failed for run in runs),
             verdicts=verdicts,
         )

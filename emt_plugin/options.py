@@ -87,8 +87,10 @@ def _build(config: pytest.Config) -> Settings:
         if not tolerances.parent.is_dir():
             raise pytest.UsageError(f"emt: no folder {tolerances.parent} to write {tolerances.name} into; make it first")
         refuse_inline_tables(tolerances)
-    if option.emt_image and option.emt_history:
-        raise pytest.UsageError("emt: --emt-image looks at single images, which have no place in --emt-history; leave one out")
+    for name in ("emt_history", "emt_update_tolerances"):
+        if option.emt_image and getattr(option, name):
+            other = f"--{name.replace('_', '-')}"
+            raise pytest.UsageError(f"emt: --emt-image looks at single images, which have no place in {other}; leave one out")
     pairs, shard = _sharded(option.emt_shard, _pairs(catalog, models, option.emt_image_set or config.getini("emt_image_set")))
     if shard and runs:
         raise pytest.UsageError("emt: --emt-shard would part a trajectory from its base; leave it out with --emt-checkpoint")

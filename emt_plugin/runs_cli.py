@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from emt_plugin.gate.exit_code import FORGOT, INCOMPLETE, INCONCLUSIVE, PASSED, USAGE
 from emt_plugin.history import HistoryError, pin, read_history
 from emt_plugin.records import Flip, RecordError, RunChanges, RunRecord
+from emt_plugin.records.adjusting import more
+from emt_plugin.records.journal import predictions_file
 from emt_plugin.settings import REPORT_MODES, Reporting
 
 Add = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
@@ -35,6 +38,7 @@ def add_run_commands(add: Add) -> None:
     merge.add_argument("folders", type=Path, nargs="+", metavar="RUN_DIR", help="folders of runs, or folders that hold some")
     merge.add_argument("--out", type=Path, default=Path("reports"), metavar="DIR", help="folder in which it lands [reports]")
     merge.add_argument("--history", "--emt-history", type=Path, metavar="FILE", help="append the joined run to this history")
+    merge.add_argument("--compare", "--emt-compare", type=Path, metavar="RUN", help="folder of an earlier run to set beside it")
     merge.add_argument("--report", "--emt-report", choices=REPORT_MODES, default="single",
         help="one file, or assets beside it [single]")  # fmt: skip
     merge.add_argument("--no-grid", action="store_true", help="not every model needs to have been run on every image set")
@@ -42,15 +46,42 @@ def add_run_commands(add: Add) -> None:
     history.add_argument("file", type=Path, metavar="FILE", help="what --emt-history appends to")
     history.add_argument("--pin", metavar="RUN", help="id of the run that was released")
     history.add_argument("--name", metavar="NAME", default="release", help="what that release is called [release]")
-    history.add_argument("--last", type=int, default=MOST_RUNS, metavar="N", help=f"show so many runs [{MOST_RUNS}]")
+    history.add_argument("--last", type=_positive, default=MOST_RUNS, metavar="N", help=f"show so many runs [{MOST_RUNS}]")
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of runs; write a whole number of at least 1")
+    return int(text)
 
 
 def _report(options: argparse.Namespace) -> int:
     from emt_plugin.report import write_all
 
-    for path in write_all(options.folder, options.report, options.compare):
+    with _readable(options.folder):
+        written = write_all(options.folder, options.report, options.compare)
+    for path in written:
         print(path)
+    run = RunRecord.read(options.folder)
+    bare = [pair.key.id for pair in run.pairs if pair.n and not predictions_file(options.folder, pair.key.file_name).exists()]
+    if bare:
+        print(f"emt: there are no predictions beside the record of {bare[0]}{more(bare)}: classes and images are left out")
     return 0
+
+
+@contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    """Whatever a record from elsewhere leads to is a fault of the record.
+
+    Raises:
+        RecordError: it can be read and not be drawn.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise RecordError(
+            f"the record in {folder} cannot be drawn ({type(error).__name__}: {error}); it is damaged, or no run wrote it"
+        ) from None
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -60,16 +91,17 @@ def _compare(options: argparse.Namespace) -> int:
     try:
         if options.tolerance is not None:
             checked(options.tolerance, "--tolerance")
-        after = RunRecord.read(options.after)
-        run, flipped = beside_run(after, rows_of(options.after, after), options.before, options.tolerance)
-    except (RecordError, TolerancesError) as error:
+        with _readable(options.after):
+            after = RunRecord.read(options.after)
+            run, flipped = beside_run(after, rows_of(options.after, after), options.before, options.tolerance)
+            lines = _compared(run.changes[0], run, flipped, options.flips)
+    except (RecordError, TolerancesError, OSError) as error:
         # 1 would read as a verdict.
         print(f"emt: {error}", file=sys.stderr)
         return USAGE
-    (changes,) = run.changes
-    for line in _compared(changes, run, flipped, options.flips):
+    for line in lines:
         print(line)
-    return _code(changes)
+    return _code(run.changes[0])
 
 
 def _compared(changes: RunChanges, run: RunRecord, flipped: dict[str, list[Flip]], most: int) -> list[str]:
@@ -104,9 +136,10 @@ def _merge(options: argparse.Namespace) -> int:
     try:
         if options.history:
             check_appendable(options.history)
-        report = Reporting(options.out, options.report, history=options.history)
-        run, folder = merge(options.folders, report, grid=not options.no_grid)
-    except (MergeError, RecordError, HistoryError) as error:
+        report = Reporting(options.out, options.report, options.compare, options.history)
+        with _readable(options.out):
+            run, folder = merge(options.folders, report, grid=not options.no_grid)
+    except (MergeError, RecordError, HistoryError, OSError) as error:
         # Runs that do not make one are no verdict, and no pass.
         print(f"emt: {error}", file=sys.stderr)
         return INCOMPLETE
@@ -119,7 +152,7 @@ def _merge(options: argparse.Namespace) -> int:
 def _history(options: argparse.Namespace) -> int:
     from emt_plugin.report.terminal import drawn, history_rows
 
-    if options.pin:
+    if options.pin is not None:
         pin(options.file, options.pin, options.name)
         print(f"later runs with --emt-history {options.file} are compared with {options.pin}, release {options.name}")
         return 0

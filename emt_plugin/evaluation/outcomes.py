@@ -54,7 +54,7 @@ def comparisons(
     return tuple(
         compare(
             [bool(row.correct_by(scorer)) for row in rows],
-            [_reference_correct(row, reference, scorer) for row in rows],
+            [row.reference_right(reference.key, scorer) for row in rows],
             reference,
             tolerance(reference.kind, scorer),
             scorer,
@@ -79,9 +79,3 @@ def way(rows: Sequence[Row], encoder: Reference | None, probe_note: str) -> list
         clean = [bool(row.correct_by("answer") and row.scores["answer"]["well_formed"]) for row in rows]
         outcomes.append(Outcome(CLEAN_ANSWER, clean))
     return outcomes
-
-
-def _reference_correct(row: Row, reference: Reference, scorer: str) -> bool:
-    if reference.key in row.reference_correct:
-        return row.reference_correct[reference.key][scorer]
-    return row.references[reference.key] == row.label

@@ -1,4 +1,4 @@
-"""A run beside earlier ones: what differs, what changed on the same images, and how each pair went over time. Pure."""
+"""A run beside earlier ones: what differs, what changed on the same images, and how each pair went over time."""
 
 from emt_plugin.history.compare import compare_runs, flips
 from emt_plugin.history.file import HistoryError, append, pin, read_history

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import NormalDist
+from fractions import Fraction
+from math import comb
 
 from emt_plugin.gate import Reference, Tolerance, compare, with_holm
 from emt_plugin.gate.comparison import holm
-from emt_plugin.gate.tango import PairedCounts, tango_z
 from emt_plugin.gate.tolerances import DEFAULT
 from emt_plugin.history.fingerprint import differences, fingerprint
 from emt_plugin.records import Flip, PairChange, PairRecord, Row, RunChanges, RunRecord
@@ -80,13 +80,25 @@ def compare_measured(pair: str, before: Measured, after: Measured, tolerance: fl
     differ = () if before.missing or after.missing else differences(before.fingerprint, after.fingerprint)
     why_not = _why_not(before, after)
     if why_not:
-        return PairChange(pair, None, why_not, differences=differ)
+        # That the images differ is the reason, and need not be said again.
+        return PairChange(pair, None, why_not, differences=tuple(found for found in differ if found.name != "images"))
     policy = after.tolerance if tolerance is None else tolerance
     taken = Tolerance(policy, "policy" if tolerance is None else "--tolerance", policy)
     scorer = str(after.scorer)
     comparison = compare(after.correct, before.correct, Reference("run", before.run_id), taken, scorer)
-    z = tango_z(PairedCounts.of(after.correct, before.correct), 0.0)
-    return PairChange(pair, comparison, p=2 * NormalDist().cdf(-abs(z)), differences=differ)
+    return PairChange(pair, comparison, p=mcnemar(comparison.n10, comparison.n01), differences=differ)
+
+
+def mcnemar(gained: int, lost: int) -> float:
+    """The exact two-sided p-value of as many images gained as lost (McNemar 1947, binomial)."""
+    flipped = gained + lost
+    tail = sum(comb(flipped, count) for count in range(min(gained, lost) + 1))
+    return min(1.0, float(Fraction(2 * tail, 2**flipped)))
+
+
+def alike(before: Measured, after: Measured) -> bool:
+    """Whether two measurements can be compared at all."""
+    return not _why_not(before, after)
 
 
 def _why_not(before: Measured, after: Measured) -> str:

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
-from emt_plugin.history.lines import SCHEMA, Line
+from emt_plugin.history.lines import SCHEMA, Line, checked_line
 
 WAIT_SECONDS = 60
 
@@ -71,7 +71,7 @@ def read_history(path: Path) -> History:
             continue
         try:
             entry = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             torn += 1
             continue
         found = _entry(path, number, entry)
@@ -81,7 +81,9 @@ def read_history(path: Path) -> History:
             lines.append(found)
     if torn and not lines and not pins:
         raise HistoryError(f"{path} is no history: none of its lines is JSON; name another file with --emt-history")
-    return History(tuple(sorted(lines, key=lambda line: line.started)), tuple(pins), torn)
+    # Two histories that were put together may have a run twice.
+    once = {(line.run_id, line.pair): line for line in lines}
+    return History(tuple(sorted(once.values(), key=lambda line: line.started)), tuple(pins), torn)
 
 
 def _entry(path: Path, number: int, entry: Any) -> Line | Pin:
@@ -91,10 +93,18 @@ def _entry(path: Path, number: int, entry: Any) -> Line | Pin:
         raise HistoryError(f"{path}, line {number}: it {what}; name another file with --emt-history")
     try:
         if "pin" in entry:
-            return Pin(entry["pin"], entry["name"], entry["at"])
-        return Line(**{field.name: entry[field.name] for field in fields(Line)})
+            return Pin(*(_text(entry[name]) for name in ("pin", "name", "at")))
+        return checked_line(Line(**{field.name: entry[field.name] for field in fields(Line)}))
+    except (TypeError, ValueError) as error:
+        raise HistoryError(f"{path}, line {number}: {error}; name another file with --emt-history") from None
     except KeyError as error:
         raise HistoryError(f"{path}, line {number}: it lacks {error}; name another file with --emt-history") from None
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
 
 
 def append(path: Path, lines: Iterable[Line]) -> None:
@@ -112,9 +122,11 @@ def pin(path: Path, run_id: str, name: str) -> None:
     Raises:
         HistoryError: the history has no such run, or cannot be written.
     """
-    known = list(dict.fromkeys(line.run_id for line in read_history(path).lines))
+    known = list(dict.fromkeys(line.run_id for line in read_history(path).lines if line.status == "measured"))
     if run_id not in known:
-        raise HistoryError(f"{path} has no run {run_id}; its last ones: {', '.join(known[-5:]) or 'none'}")
+        raise HistoryError(
+            f"{path} has no run '{run_id}' that measured anything; its last ones: {', '.join(known[-5:]) or 'none'}"
+        )
     _append(path, [{"schema": SCHEMA, "pin": run_id, "name": name, "at": datetime.now(UTC).isoformat(timespec="seconds")}])
 
 
@@ -128,20 +140,31 @@ def check_appendable(path: Path) -> None:
     _append(path, [])
 
 
+def _write_or_undo(file: IO[bytes], text: bytes, size: int) -> None:
+    left = memoryview(text)
+    try:
+        # A file without a buffer takes as much as there is room for, and says how much that was.
+        while left:
+            left = left[file.write(left) :]
+        os.fsync(file.fileno())
+    except OSError:
+        # Half a run would pass for a whole one.
+        os.ftruncate(file.fileno(), size)
+        raise
+
+
 def _append(path: Path, entries: list[dict[str, Any]]) -> None:
     text = "".join(f"{json.dumps(entry, allow_nan=False)}\n" for entry in entries).encode()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock", timeout=WAIT_SECONDS), path.open("ab+") as file:
+        with FileLock(f"{path}.lock", timeout=WAIT_SECONDS), path.open("ab+", buffering=0) as file:
             size = file.seek(0, os.SEEK_END)
             if size and entries:
                 file.seek(size - 1)
                 # A writer that was killed may have left half a line: it must not take the next one with it.
                 text = text if file.read(1) == b"\n" else b"\n" + text
             if text:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
+                _write_or_undo(file, text, size)
     except Timeout:
         raise HistoryError(f"cannot write the history {path}: another process holds {path}.lock") from None
     except OSError as error:

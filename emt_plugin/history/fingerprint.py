@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
-from emt_plugin.records import Difference, PairRecord
+from emt_plugin.records import Difference, PairRecord, ScoreSummary
 
 # Enough of a hash to tell two apart, and short enough to read.
 SHOWN = 12
+# What a run knows only where it computed something.
+OF_A_RUN = ("batch size", "threads")
 
 
 def fingerprint(pair: PairRecord, environment: Mapping[str, Any]) -> dict[str, str]:
@@ -26,10 +28,12 @@ def fingerprint(pair: PairRecord, environment: Mapping[str, Any]) -> dict[str, s
         "split": images.get("split"),
         "image set revision": images.get("revision"),
         "prompt": _short(sha256(str(model.get("rendered_prompt", pair.prompt)).encode("utf-8", "replace")).hexdigest()),
-        "scorer": " ".join((pair.scores[0].scorer, pair.scores[0].version)) if pair.scores else None,
+        "scorer": _scorer(pair.scores[0]) if pair.scores else None,
         "dtype": model.get("dtype"),
         "device": model.get("device"),
         "attention": model.get("attention"),
+        "batch size": model.get("batch_size"),
+        "threads": model.get("threads"),
         "platform": environment.get("platform"),
         "python": environment.get("python"),
         "pytest-emt": environment.get("pytest_emt"),
@@ -40,8 +44,13 @@ def fingerprint(pair: PairRecord, environment: Mapping[str, Any]) -> dict[str, s
 
 def differences(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[Difference, ...]:
     """What two fingerprints do not share, in the order of the later one."""
-    names = dict.fromkeys([*after, *before])
+    names = [name for name in dict.fromkeys([*after, *before]) if name not in OF_A_RUN or (name in before and name in after)]
     return tuple(Difference(name, before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name))
+
+
+def _scorer(score: ScoreSummary) -> str:
+    facts = "".join(f", {name} {value}" for name, value in sorted(score.facts.items()) if isinstance(value, str))
+    return f"{score.scorer} {score.version}{facts}"
 
 
 def _short(digest: Any) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from emt_plugin.history.compare import Measured, Rows, measured, missing
@@ -136,3 +137,32 @@ def unpacked(text: str, n: int) -> tuple[bool, ...]:
     if len(content) != -(-n // 8):
         return ()
     return tuple(bool(content[index // 8] & 0x80 >> index % 8) for index in range(n))
+
+
+def checked_line(line: Line) -> Line:
+    """The line, if its values are what they should be.
+
+    Raises:
+        TypeError: a value is of another type.
+        ValueError: a value means nothing.
+    """
+    wanted: dict[str, tuple[type, ...]] = {
+        **dict.fromkeys(("run_id", "started", "pair", "status", "images"), (str,)),
+        **dict.fromkeys(("reason", "scorer", "reference", "verdict", "outcomes"), (str, type(None))),
+        **dict.fromkeys(("correct", "reference_correct"), (int, type(None))),
+        **dict.fromkeys(("low", "high", "tolerance", "flip_rate"), (int, float, type(None))),
+        "n": (int,),
+        "policy": (int, float),
+        "fingerprint": (dict,),
+    }
+    for name, kinds in wanted.items():
+        value = getattr(line, name)
+        if not isinstance(value, kinds):
+            raise TypeError(f"its {name} is {str(value)[:40]!r}")
+    if datetime.fromisoformat(line.started).tzinfo is None:
+        raise ValueError(f"its start {line.started} has no time zone")
+    if not all(isinstance(value, str) for value in line.fingerprint.values()):
+        raise TypeError("its fingerprint has a value that is no text")
+    if line.outcomes and len(unpacked(line.outcomes, line.n)) != line.n:
+        raise ValueError(f"its outcomes are not {line.n}")
+    return line

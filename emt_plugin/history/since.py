@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
-from emt_plugin.history.compare import adjusted, compare_measured
+from emt_plugin.history.compare import adjusted, alike, compare_measured
 from emt_plugin.history.file import History
 from emt_plugin.history.fingerprint import differences
 from emt_plugin.history.lines import Line
@@ -27,9 +28,9 @@ def changes_since(history: History, now: Sequence[Line]) -> tuple[RunChanges, ..
         return ()
     pairs = {line.pair for line in now}
     earlier = [line for line in history.lines if line.run_id != now[0].run_id and line.started <= now[0].started]
-    # A file may hold the nights of several models: the run before is the last that shares a pair.
-    alike = {line.run_id for line in earlier if line.pair in pairs}
-    runs = list(dict.fromkeys(line.run_id for line in earlier if line.run_id in alike))
+    # A file may hold the nights of several models, and nights that measured nothing: the run before shares a pair.
+    shared = {line.run_id for line in earlier if line.pair in pairs and line.status == "measured"}
+    runs = list(dict.fromkeys(line.run_id for line in earlier if line.run_id in shared))
     found = []
     if runs:
         found.append(_against(runs[-1], None, earlier, now))
@@ -45,22 +46,25 @@ def _against(run_id: str, name: str | None, earlier: Sequence[Line], now: Sequen
     started = next(line.started for line in earlier if line.run_id == run_id)
     changes = []
     for pair in dict.fromkeys([*here, *then]):
-        before = then.get(pair)
-        if name is None and (before is None or before.status != "measured"):
-            # Last night it was not measured: the night before that, as far back as it takes.
-            before = next((line for line in reversed(earlier) if line.pair == pair and line.status == "measured"), before)
-        changes.append(_change(pair, before, here.get(pair), run_id))
+        before, after = then.get(pair), here.get(pair)
+        why = "" if before is None else "measured" if before.status == "measured" else "not measured"
+        if name is None and after is not None and not (before and alike(before.measured, after.measured)):
+            # Last night cannot be compared with: the night before that, as far back as it takes.
+            past = (line for line in reversed(earlier) if line.pair == pair and alike(line.measured, after.measured))
+            before = next(past, before)
+        changes.append(_change(pair, before, after, run_id, why))
     return RunChanges(name or _when(started, now[0].started), run_id, started, adjusted(changes))
 
 
-def _change(pair: str, before: Line | None, after: Line | None, run_id: str) -> PairChange:
+def _change(pair: str, before: Line | None, after: Line | None, run_id: str, why: str) -> PairChange:
     if after is None:
         return PairChange(pair, None, "not part of this run")
     if before is None:
         return PairChange(pair, None, f"not in run {run_id}")
     change = compare_measured(pair, before.measured, after.measured)
     if change.comparison and before.run_id != run_id:
-        return PairChange(**{**vars(change), "reason": f"not measured in run {run_id}; compared with run {before.run_id}"})
+        there = {"": "not in", "measured": "on other images or by another scorer in", "not measured": "not measured in"}[why]
+        return replace(change, reason=f"{there} run {run_id}; compared with run {before.run_id}")
     return change
 
 
@@ -74,7 +78,12 @@ def trends_of(history: History, now: Sequence[Line]) -> tuple[Trend, ...]:
     releases = {pin.run_id: pin.name for pin in history.pins}
     found = []
     for line in now:
-        past = [past for past in history.lines if past.pair == line.pair and past.run_id != line.run_id]
+        # The joined run of shards begins when its first shard did.
+        past = [
+            past
+            for past in history.lines
+            if past.pair == line.pair and past.run_id != line.run_id and past.started <= line.started
+        ]
         series = [*past, line]
         points = [_point(one, series[at - 1] if at else None, releases.get(one.run_id)) for at, one in enumerate(series)]
         found.append(Trend(line.pair, tuple(points[-MOST_POINTS:])))
@@ -83,8 +92,11 @@ def trends_of(history: History, now: Sequence[Line]) -> tuple[Trend, ...]:
 
 def _point(line: Line, before: Line | None, release: str | None) -> TrendPoint:
     accuracy, reference = line.accuracy, line.reference_accuracy
-    # A crashed pair knows little of itself: what it does not say has not changed.
-    changed = differences(before.fingerprint, line.fingerprint) if before else ()
+    # A pair that was not measured knows little of itself.
+    known = before is not None and before.status == line.status == "measured"
+    changed = [found.name for found in differences(before.fingerprint, line.fingerprint)] if before and known else []
+    if before and known and before.reference != line.reference:
+        changed.append("reference")
     return TrendPoint(
         run_id=line.run_id,
         started=line.started,
@@ -97,6 +109,6 @@ def _point(line: Line, before: Line | None, release: str | None) -> TrendPoint:
         low=line.low,
         high=line.high,
         tolerance=line.tolerance,
-        changed=tuple(found.name for found in changed if found.before is not None and found.after is not None),
+        changed=tuple(changed),
         release=release,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from emt_plugin.gate import with_holm
@@ -34,4 +34,9 @@ def why_incomplete(pairs: Iterable[PairRecord], faults: Iterable[str] = ()) -> s
     reasons = [f"{pair.key.id}: {pair.reason}" for pair in pairs if pair.gating is None] or list(faults)
     if not reasons:
         return None
-    return reasons[0] + (f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else "")
+    return reasons[0] + more(reasons)
+
+
+def more(found: Sequence[str]) -> str:
+    """How many there are beside the first."""
+    return f" (and {len(found) - 1} more)" if len(found) > 1 else ""

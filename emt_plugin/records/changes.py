@@ -33,7 +33,7 @@ class PairChange:
         comparison: on the same images, the earlier run being the reference; None where that is refused or impossible.
             ``n01`` counts images that went from right to wrong, ``n10`` those that went from wrong to right.
         reason: why there is none, one sentence; or what must be said beside it.
-        p: two-sided p-value of no change at all (McNemar); None without a comparison.
+        p: exact two-sided p-value of no change at all (McNemar); None without a comparison.
         p_holm: the same by Holm over the pairs that were compared.
         differences: what differs between the two, beside the answers.
     """

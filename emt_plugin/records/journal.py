@@ -6,11 +6,13 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from emt_plugin.records.changes import Flip
 from emt_plugin.records.files import write_atomically
-from emt_plugin.records.record import PairKey, PairRecord, pair_from_dict, pair_to_dict
+from emt_plugin.records.record import PairKey, PairRecord, RecordError, pair_from_dict, pair_to_dict
+
+Entry = TypeVar("Entry", "Row", Flip)
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,12 @@ class Row:
             # Predictions of schema 1 are the answer scorer's alone.
             return self.correct if scorer == "answer" else None
         return bool(self.scores[scorer]["correct"]) if scorer in self.scores else None
+
+    def reference_right(self, reference: str, scorer: str) -> bool:
+        """Whether a reference (``kind:id``) found it right, by a scorer where the reference is a model."""
+        if reference in self.reference_correct:
+            return self.reference_correct[reference][scorer]
+        return self.references.get(reference) == self.label
 
     def to_json(self) -> str:
         """One line of JSON."""
@@ -119,18 +127,27 @@ def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
             continue
 
 
+def predictions_file(folder: Path, file_name: str) -> Path:
+    """Where the rows of a pair are."""
+    return folder / "predictions" / f"{file_name}.jsonl"
+
+
 def write_predictions(folder: Path, file_name: str, rows: Iterable[Row]) -> Path:
     """Write ``predictions/<pair>.jsonl``, a row for each image in the order given."""
-    path = folder / "predictions" / f"{file_name}.jsonl"
+    path = predictions_file(folder, file_name)
     path.parent.mkdir(exist_ok=True)
     write_atomically(path, "".join(f"{row.to_json()}\n" for row in rows).encode())
     return path
 
 
 def read_predictions(folder: Path, file_name: str) -> list[Row]:
-    """The rows of a pair, empty where the run wrote none."""
-    path = folder / "predictions" / f"{file_name}.jsonl"
-    return [Row(**entry) for entry in _whole_lines(path)] if path.exists() else []
+    """The rows of a pair, empty where the run wrote none.
+
+    Raises:
+        RecordError: a line is no row.
+    """
+    path = predictions_file(folder, file_name)
+    return _entries(path, Row)
 
 
 def write_flips(folder: Path, file_name: str, flips: Iterable[Flip]) -> Path:
@@ -145,4 +162,16 @@ def write_flips(folder: Path, file_name: str, flips: Iterable[Flip]) -> Path:
 def read_flips(folder: Path, file_name: str) -> list[Flip]:
     """The flips of a pair, empty where the run wrote none."""
     path = folder / "flips" / f"{file_name}.jsonl"
-    return [Flip(**entry) for entry in _whole_lines(path)] if path.exists() else []
+    return _entries(path, Flip)
+
+
+def _entries(path: Path, kind: type[Entry]) -> list[Entry]:
+    """The lines of a file that a run wrote.
+
+    Raises:
+        RecordError: a line is none of them.
+    """
+    try:
+        return [kind(**entry) for entry in _whole_lines(path)] if path.exists() else []
+    except TypeError as error:
+        raise RecordError(f"cannot read {path}: a line is no {kind.__name__.lower()} of this version ({error})") from None

@@ -259,7 +259,7 @@ class RunRecord:
         """
         path = folder / "run.json"
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
             schema = content.pop("schema")
             if schema not in range(1, SCHEMA + 1):
                 raise ValueError(f"it has schema {schema}, and this version reads 1 to {SCHEMA}")
@@ -280,8 +280,12 @@ class RunRecord:
             )
         except FileNotFoundError:
             raise RecordError(f"{folder} holds no run.json; name the folder of one run") from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
             raise RecordError(f"cannot read {path}: {error}") from None
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number")
 
 
 def kind_rates(kinds: Mapping[str, int], n: int) -> tuple[KindRate, ...]:

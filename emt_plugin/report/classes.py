@@ -49,14 +49,14 @@ def class_lines(pair: PairRecord, rows: Sequence[Row], counts: Sequence[Sequence
         rows: its images.
         counts: by label and prediction, as from ``confusion``; None for a scorer that names no class.
     """
-    reference = pair.gating.reference.key if pair.gating else None
+    gating = pair.gating
     seen = [0] * len(pair.labels)
     right = [0] * len(pair.labels)
     theirs = [0] * len(pair.labels)
     for row in rows:
         seen[row.label] += 1
         right[row.label] += row.correct
-        theirs[row.label] += reference is not None and row.references.get(reference) == row.label
+        theirs[row.label] += gating is not None and row.reference_right(gating.reference.key, gating.scorer)
     order = sorted((index for index, n in enumerate(seen) if n), key=lambda index: (right[index] - theirs[index]) / seen[index])
     return tuple(
         ClassLine(
@@ -64,8 +64,8 @@ def class_lines(pair: PairRecord, rows: Sequence[Row], counts: Sequence[Sequence
             n=seen[index],
             model=percent(right[index], seen[index]),
             interval="[{}, {}]".format(*(percent(end) for end in wilson_interval(right[index], seen[index], LEVEL))),
-            reference=percent(theirs[index], seen[index]) if reference else "–",
-            gap=points((right[index] - theirs[index]) / seen[index]) if reference else "–",
+            reference=percent(theirs[index], seen[index]) if gating else "–",
+            gap=points((right[index] - theirs[index]) / seen[index]) if gating else "–",
             taken_for=_taken_for(index, counts[index], pair.labels) if counts else "–",
             few=seen[index] < FEW,
         )

@@ -33,11 +33,17 @@ def write_eval_results(folder: Path) -> list[Path]:
     for pair in run.pairs:
         dataset = hub_dataset(pair)
         if pair.status == "measured" and dataset:
-            path = folder / "eval_results" / pair.key.id.partition("/")[0] / ".eval_results" / f"{pair.key.image_set}.yaml"
+            model, image_set = _name(pair.key.id.partition("/")[0]), _name(pair.key.image_set)
+            path = folder / "eval_results" / model / ".eval_results" / f"{image_set}.yaml"
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, _yaml(run, pair, dataset).encode())
             written.append(path)
     return written
+
+
+def _name(text: str) -> str:
+    """An id as a file name; in a record from elsewhere it may be anything."""
+    return re.sub(r"[^A-Za-z0-9._@-]", "-", text).lstrip(".") or "unnamed"
 
 
 def hub_dataset(pair: PairRecord) -> str | None:

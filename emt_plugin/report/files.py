@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from emt_plugin.report.badge import write_badge
 from emt_plugin.report.eval_results import write_eval_results
-from emt_plugin.report.html import render
+from emt_plugin.report.html import draw, read_source
 from emt_plugin.report.summary import write_summary
 
 if TYPE_CHECKING:
@@ -29,4 +29,5 @@ def write_all(folder: Path, mode: ReportMode = "single", compare: Path | None = 
         RecordError: the folder holds no run record that this version reads.
         OSError: something cannot be written.
     """
-    return [render(folder, mode, compare), write_summary(folder), write_badge(folder), *write_eval_results(folder)]
+    source = read_source(folder, compare)
+    return [draw(source, mode), write_summary(folder, source.run), write_badge(folder), *write_eval_results(folder)]

@@ -15,10 +15,18 @@ MOST_ALONG = {"lost": 8, "flipped": 8, "unsaid": 8}
 
 @dataclass(frozen=True)
 class Picked:
-    """One image, and why it is shown."""
+    """One image, and why it is shown.
+
+    Attributes:
+        row: the image.
+        reasons: why, the most telling first.
+        rank: what goes first where there is no room for all has less; a share of those that may be shown for its reason.
+        flip: how it was read in the run that is compared.
+    """
 
     row: Row
     reasons: tuple[str, ...]
+    rank: float
     flip: Flip | None = None
 
 
@@ -62,20 +70,22 @@ def gallery(pair: PairRecord, rows: Sequence[Row], flips: Sequence[Flip] = (), a
     for name, found in groups.items():
         for row in found:
             reasons.setdefault(row.row, []).append(name)
-    chosen: dict[int, Row] = {}
+    chosen: dict[int, Picked] = {}
     for name, found in groups.items():
-        chosen |= {row.row: row for row in in_turns(found, most[name], chosen)}
-    picked = tuple(
-        Picked(row, tuple(reasons[index]), flipped.get((row.image, row.occurrence))) for index, row in chosen.items()
-    )
+        kept = in_turns(found, most[name], chosen)
+        ranks = {row.row: place / most[name] for place, row in enumerate(turns(kept), 1)}
+        for row in kept:
+            flip = flipped.get((row.image, row.occurrence))
+            chosen[row.row] = Picked(row, tuple(reasons[row.row]), ranks[row.row], flip)
+    picked = tuple(chosen.values())
     return Gallery(picked, {name: len(found) for name, found in groups.items() if found})
 
 
 def lost(pair: PairRecord, rows: Sequence[Row]) -> list[Row]:
     """The images that the reference gets right and the model wrong; without a reference, all that the model gets wrong."""
     wrong = [row for row in rows if not row.correct]
-    reference = pair.gating.reference.key if pair.gating else None
-    return [row for row in wrong if row.references.get(reference) == row.label] if reference else wrong
+    gating = pair.gating
+    return [row for row in wrong if row.reference_right(gating.reference.key, gating.scorer)] if gating else wrong
 
 
 def title(pair: PairRecord) -> str:
@@ -91,16 +101,20 @@ def in_turns(rows: Sequence[Row], most: int, without: Collection[int] = ()) -> l
     Args:
         rows: in the subset's order, which is pseudo-random: its first are a fair sample.
         most: how many.
-        without: indices of rows that are taken already, and count.
+        without: indices of rows that are taken already.
     """
     left = [row for row in rows if row.row not in without]
-    most -= len(rows) - len(left)
     if len(left) <= most:
         return left
-    turns: dict[tuple[int, str | None], int] = {}
+    kept = {row.row for row in turns(left)[:most]}
+    return [row for row in left if row.row in kept]
+
+
+def turns(rows: Sequence[Row]) -> list[Row]:
+    """The first of each class and failure kind, then the second of each, and so on."""
+    seen: dict[tuple[int, str | None], int] = {}
     ranked = []
-    for place, row in enumerate(left):
-        turn = turns[row.label, row.kind] = turns.get((row.label, row.kind), 0) + 1
+    for place, row in enumerate(rows):
+        turn = seen[row.label, row.kind] = seen.get((row.label, row.kind), 0) + 1
         ranked.append((turn, place))
-    kept = sorted(place for _, place in sorted(ranked)[: max(most, 0)])
-    return [left[place] for place in kept]
+    return [rows[place] for _, place in sorted(ranked)]

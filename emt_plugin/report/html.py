@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
@@ -34,29 +34,65 @@ MOST_IN_A_CELL = 160
 KINDS = {".png": "image/png", ".webp": "image/webp"}
 
 
-def render(folder: Path, mode: ReportMode = "single", compare: Path | None = None) -> Path:
+@dataclass(frozen=True)
+class Source:
+    """What is drawn: a run with its images, and those that flipped, by pair id."""
+
+    folder: Path
+    run: RunRecord
+    rows: dict[str, list[Row]]
+    flips: dict[str, list[Flip]]
+
+
+def read_source(folder: Path, compare: Path | None = None) -> Source:
+    """Read what ``folder`` holds of a run.
+
+    Args:
+        folder: of one run.
+        compare: folder of an earlier run to set beside it, before what the record has.
+
+    Raises:
+        RecordError: a folder holds no run record that this version reads.
+    """
+    run = RunRecord.read(folder)
+    rows = {pair.key.id: read_predictions(folder, pair.key.file_name) for pair in run.pairs}
+    if compare is None:
+        return Source(folder, run, rows, {pair.key.id: read_flips(folder, pair.key.file_name) for pair in run.pairs})
+    from emt_plugin.earlier import beside_run, with_first
+
+    named, flips = beside_run(run, rows, compare)
+    return Source(folder, replace(run, changes=with_first(named.changes[0], run.changes)), rows, flips)
+
+
+def render(folder: Path, mode: ReportMode = "single") -> Path:
     """Draw ``report.html`` from the run record, predictions and thumbnails in ``folder``.
 
     Args:
         folder: of one run.
-        mode: ``single`` for one file, which shows fewer images where it would be too large; ``dir`` for a page with
-            style, script and images beside it, for servers that allow no other.
-        compare: folder of an earlier run to set beside it; None for what the record has.
+        mode: see ``draw``.
 
     Raises:
-        RecordError: a folder holds no run record that this version reads.
+        RecordError: the folder holds no run record that this version reads.
+        OSError: the report cannot be written.
+    """
+    return draw(read_source(folder), mode)
+
+
+def draw(source: Source, mode: ReportMode) -> Path:
+    """Draw ``report.html`` beside a run record.
+
+    Args:
+        source: what is drawn.
+        mode: ``single`` for one file, which shows fewer images where it would be too large; ``dir`` for a page with
+            style, script and images beside it, for servers that allow no other.
+
+    Raises:
         OSError: the report cannot be written.
     """
     from emt_plugin.report.view import report_view
 
-    run = RunRecord.read(folder)
-    rows: dict[str, list[Row]] = {pair.key.id: read_predictions(folder, pair.key.file_name) for pair in run.pairs}
-    flips: dict[str, list[Flip]] = {pair.key.id: read_flips(folder, pair.key.file_name) for pair in run.pairs}
-    if compare:
-        from emt_plugin.earlier import beside_run
-
-        run, flips = beside_run(run, rows, compare)
-    view = report_view(run, rows, flips)
+    folder = source.folder
+    view = report_view(source.run, source.rows, source.flips)
     page = _in_a_folder(folder, view) if mode == "dir" else _single(folder, view)
     path = folder / "report.html"
     write_atomically(path, page)
@@ -119,14 +155,19 @@ def _template() -> Template:
 
 
 def _fitting(view: ReportView, folder: Path, most: int) -> ReportView:
-    """The view with the first images of each pair, as many of each as fit together."""
-    costs = [[_cost(folder, image.thumb, image.answer) for image in pair.images] for pair in view.pairs]
-    kept, total = 0, 0
-    for kept in range(max(map(len, costs), default=0) + 1):
-        total += sum(of_pair[kept] for of_pair in costs if kept < len(of_pair))
+    """The view with as many images as fit, of every pair, reason, class and kind its share."""
+    last, total = 0.0, 0
+    for image in sorted((image for pair in view.pairs for image in pair.images), key=lambda image: image.rank):
+        total += _cost(folder, image.thumb, image.answer)
         if total > most:
             break
-    return replace(view, pairs=tuple(replace(pair, images=pair.images[:kept]) for pair in view.pairs))
+        last = image.rank
+    else:
+        return view
+    return replace(
+        view,
+        pairs=tuple(replace(pair, images=tuple(image for image in pair.images if image.rank <= last)) for pair in view.pairs),
+    )
 
 
 def _cost(folder: Path, name: str, answer: str) -> int:

@@ -42,6 +42,7 @@ class ImageView:
     reasons: tuple[str, ...]
     before: str
     row: int
+    rank: float
     command: str
 
 
@@ -187,6 +188,7 @@ def _image(run: RunRecord, pair: PairRecord, picked: Picked) -> ImageView:
         reasons=tuple(REASONS[reason] for reason in picked.reasons),
         before=cut(flip.before or "(nothing)", MOST_ANSWER) if flip else "",
         row=row.row,
+        rank=picked.rank,
         command=one_image(run, pair, row),
     )
 

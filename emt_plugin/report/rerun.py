@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from emt_plugin.records import PairRecord, Row, RunRecord
@@ -20,15 +22,24 @@ def one_image(run: RunRecord, pair: PairRecord, row: Row) -> str:
 
 def _base(run: RunRecord, pair: PairRecord) -> str:
     given = run.settings.get("given") or {}
-    command = shlex.split(str(run.environment.get("command", ""))) if _balanced(run) else []
-    target = (
-        ["benchmarks"] if any(part.startswith("benchmarks") for part in command[1:]) else ["--pyargs", "emt_plugin.benchmarks"]
-    )
-    asked = ["pytest", *target, *_model(run, pair, given)]
+    asked = ["pytest", *_target(str(run.environment.get("command", ""))), *_model(run, pair, given)]
     asked += ["--emt-image-set", str(pair.image_set_facts.get("name", pair.key.image_set))]
     for name in CARRIED:
         asked += _option(name, given.get(name))
     return shlex.join(asked)
+
+
+def _target(command: str) -> list[str]:
+    """Where the benchmarks are: where the run found them, else in the package, or in a checkout that has none there."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        words = []
+    named = next((word for word in words[1:] if "benchmarks" in Path(word).parts), None)
+    if named:
+        return [named]
+    installed = "--pyargs" in words or (files("emt_plugin") / "benchmarks").is_dir()
+    return ["--pyargs", "emt_plugin.benchmarks"] if installed else ["benchmarks"]
 
 
 def _model(run: RunRecord, pair: PairRecord, given: dict[str, Any]) -> list[str]:
@@ -45,11 +56,3 @@ def _option(name: str, value: Any) -> list[str]:
         return [option]
     values = value if isinstance(value, list) else [value]
     return [part for one in values if one not in (None, False) for part in (option, str(one))]
-
-
-def _balanced(run: RunRecord) -> bool:
-    try:
-        shlex.split(str(run.environment.get("command", "")))
-    except ValueError:
-        return False
-    return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,8 +11,8 @@ from emt_plugin.records import Difference, Flip, PairChange, PairRecord, RunChan
 from emt_plugin.report.visible import cut
 from emt_plugin.report.words import accuracies, interval, percent, points
 
-Tone = Literal["worse", "missing", "refused", "better", "differs", "same"]
-ORDER: tuple[Tone, ...] = ("worse", "missing", "refused", "better", "differs", "same")
+Tone = Literal["worse", "missing", "refused", "better", "differs", "same", "absent"]
+ORDER: tuple[Tone, ...] = ("worse", "missing", "refused", "better", "differs", "same", "absent")
 # How each is called where a sign alone would not do.
 NAMES: dict[Tone, str] = {
     "worse": "Worse",
@@ -21,6 +21,7 @@ NAMES: dict[Tone, str] = {
     "better": "Better",
     "differs": "Changed",
     "same": "As before",
+    "absent": "Not in both",
 }
 MOST_VALUE = 60
 
@@ -40,14 +41,17 @@ class Said:
 
 def since(changes: RunChanges, run: RunRecord) -> list[Said]:
     """What changed since an earlier run, what matters most first."""
-    measured = {pair.key.id for pair in run.pairs if pair.status == "measured"}
-    said = [line for change in changes.pairs if (line := _pair(change, measured))]
+    here = {pair.key.id: pair.status == "measured" for pair in run.pairs}
+    said = [line for change in changes.pairs if (line := _pair(change, here))]
     said += _differences(changes.pairs)
     same = [change for change in changes.pairs if change.moved == "same"]
-    still = [change for change in same if not _flips(change)]
+    still = [change for change in same if not _flips(change) and not change.reason]
     if still:
         said.append(Said("same", f"no image changed in {_some([change.pair for change in still])}"))
-    said += [Said("same", f"{change.pair}: no change is shown{_flips(change)}") for change in same if _flips(change)]
+    for change in same:
+        if change not in still:
+            what = "no change is shown" if _flips(change) else "no image changed"
+            said.append(Said("same", f"{change.pair}: {what}{_flips(change)}{_note(change)}"))
     return sorted(said, key=lambda line: ORDER.index(line.tone))
 
 
@@ -60,15 +64,19 @@ def _named(changes: RunChanges) -> str:
     return "" if changes.run_id in changes.name else f", run {changes.run_id}"
 
 
-def _pair(change: PairChange, measured: set[str]) -> Said | None:
+def _pair(change: PairChange, here: Mapping[str, bool]) -> Said | None:
     if change.comparison is None:
-        tone: Tone = "refused" if change.pair in measured else "missing"
+        measured = here.get(change.pair)
+        tone: Tone = "absent" if measured is None else "refused" if measured else "missing"
         return Said(tone, f"{change.pair}: {change.reason}")
     if change.moved == "same":
         return None
-    chance = "; may be chance among so many pairs" if change.may_be_chance else ""
-    note = f"; {change.reason}" if change.reason else ""
-    return Said("worse" if change.moved == "worse" else "better", f"{change.pair}: {moved(change)}{chance}{note}")
+    chance = "; may be chance" if change.may_be_chance else ""
+    return Said("worse" if change.moved == "worse" else "better", f"{change.pair}: {moved(change)}{chance}{_note(change)}")
+
+
+def _note(change: PairChange) -> str:
+    return f"; {change.reason}" if change.reason else ""
 
 
 def moved(change: PairChange) -> str:
@@ -88,7 +96,7 @@ def _flips(change: PairChange) -> str:
     assert comparison is not None
     if not comparison.n01 and not comparison.n10:
         return ""
-    unexplained = "" if change.differences else ", although nothing else differs: that is noise"
+    unexplained = "" if change.differences else ", although nothing else that is recorded differs"
     return f" ({comparison.n01} images right to wrong, {comparison.n10} wrong to right{unexplained})"
 
 
@@ -98,7 +106,7 @@ def _differences(changes: Sequence[PairChange]) -> list[Said]:
     for change in changes:
         for difference in change.differences:
             pairs.setdefault(difference, []).append(change.pair)
-    everywhere = sum(change.comparison is not None for change in changes)
+    everywhere = sum(change.comparison is not None or bool(change.differences) for change in changes)
     return [
         Said("differs", f"{differs(difference)}{'' if len(of) == everywhere > 1 else f' ({_some(of)})'}")
         for difference, of in pairs.items()

@@ -19,25 +19,30 @@ LIMIT = 1_000_000
 CUT = "\n\n*Cut here: a summary may take no more than {limit:,} bytes. The rest is in report.html.*\n"
 
 
-def write_summary(folder: Path) -> Path:
+def write_summary(folder: Path, run: RunRecord | None = None) -> Path:
     """Write ``summary.md`` beside the run record in ``folder``, less than a megabyte.
+
+    Args:
+        folder: of one run.
+        run: what is shown; None for the record.
 
     Raises:
         RecordError: there is no run record, or this version cannot read it.
         OSError: the folder cannot be written.
     """
-    run = RunRecord.read(folder)
+    run = run or RunRecord.read(folder)
     lines = [
         f"## {_cell(headline(run))}",
         "",
-        f"Run `{run.run_id}`, exit code {run.exit_code}. Accuracies on the same images; gap and interval in points.",
+        f"Run {_cell(run.run_id)}, exit code {run.exit_code}. Accuracies on the same images; gap and interval in points.",
         *([_cell(terms(run))] if terms(run) else []),
+        *_changes(run),
         "",
         *(line for found in run.trajectories for line in _trajectory(found)),
         *(["### All pairs", ""] if run.trajectories else []),
         *_table([HEAD, *(row(pair) for pair in run.pairs)]),
         *(f"- {_cell(note)}" if note else "" for note in notes(run)),
-        *_changes(run),
+        *_repeats(run),
     ]
     path = folder / "summary.md"
     write_atomically(path, fitting("\n".join(lines) + "\n", LIMIT))
@@ -78,8 +83,12 @@ def _changes(run: RunRecord) -> list[str]:
     for changes in run.changes:
         lines += ["", f"### {_cell(since_words.head(changes))}", ""]
         lines += [f"- **{line.name}**: {_cell(line.text)}" for line in since_words.since(changes, run)]
+    return [*lines, *(["", "### Pairs"] if lines and not run.trajectories else [])]
+
+
+def _repeats(run: RunRecord) -> list[str]:
     said = since_words.repeats(run)
-    return [*lines, *(["", "### Measured again", "", *(f"- {_cell(line)}" for line in said)] if said else [])]
+    return ["", "### Measured again", "", *(f"- {_cell(line)}" for line in said)] if said else []
 
 
 def _trajectory(run: Trajectory) -> list[str]:

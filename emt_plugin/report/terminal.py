@@ -80,14 +80,14 @@ def history_rows(history: History, most: int) -> Sequence[tuple[str, ...]]:
         accuracy, reference = line.accuracy, line.reference_accuracy
         rows.append(
             (
-                line.run_id,
-                line.pair,
+                one_line(line.run_id),
+                one_line(line.pair),
                 str(line.n or "–"),
                 percent(accuracy) if accuracy is not None else "–",
                 points(accuracy - reference) if accuracy is not None and reference is not None else "–",
                 line.verdict or line.status.upper(),
                 percent(line.flip_rate) if line.flip_rate is not None else "–",
-                names.get(line.run_id, ""),
+                one_line(names.get(line.run_id, "")),
             )
         )
     return rows

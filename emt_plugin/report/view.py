@@ -73,6 +73,7 @@ class ReportView:
     detail: str
     number: Number | None
     terms: str
+    not_passed: tuple[str, ...]
     attention: tuple[str, ...]
     replayed: str
     repeats: tuple[tuple[str, ...], ...]
@@ -109,6 +110,7 @@ def report_view(run: RunRecord, rows: Mapping[str, Sequence[Row]], flips: Mappin
         detail=detail,
         number=_number(run),
         terms=words.terms(run),
+        not_passed=() if run.trajectories else tuple(words.not_passed(run)),
         attention=tuple(
             cut(text, MOST_LINE) for text in (*words.tower_warnings(run), *([run.reason] if run.reason else []), *loud)
         ),

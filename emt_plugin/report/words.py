@@ -164,6 +164,8 @@ def headline(run: RunRecord) -> str:
         missing = sum(pair.gating is None for pair in run.pairs)
         failed = verdicts.count("FAIL")
         also = f"; {failed} forgot" if failed else ""
+        if not missing:
+            return f"INCOMPLETE: every pair has a verdict, and something else went wrong{also}"
         return f"INCOMPLETE: {missing} of {total} pairs have no verdict{also}"
     if "FAIL" in verdicts:
         return f"FORGOT: {verdicts.count('FAIL')} of {total} pairs lost more than their tolerance"
@@ -172,6 +174,23 @@ def headline(run: RunRecord) -> str:
     accepted = sum(bool(pair.gating and pair.gating.by_accepted_loss) for pair in run.pairs)
     note = f", {accepted} of them by an accepted loss" if accepted else ""
     return f"PASS: {total} of {total} pairs{note}"
+
+
+def not_passed(run: RunRecord) -> list[str]:
+    """The pairs whose verdict is not PASS, by verdict, and what would settle them; a line for each verdict."""
+    gating = [(pair, pair.gating) for pair in run.pairs if pair.gating]
+    failed = [f"{pair.key.id} {points(found.gap)}" for pair, found in gating if found.verdict == "FAIL"]
+    lines = [f"FAIL: {_some(failed)}"] if failed else []
+    lines += [f"INCONCLUSIVE: {pair.key.id}, {to_settle(pair)}" for pair, found in gating if found.verdict == "INCONCLUSIVE"]
+    kept = lines[:MOST_LINES]
+    return kept + ([f"and {len(lines) - len(kept)} more"] if len(lines) > len(kept) else [])
+
+
+def _some(found: list[str]) -> str:
+    return ", ".join(found[:MOST_NAMED]) + (f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else "")
+
+
+MOST_LINES, MOST_NAMED = 4, 8
 
 
 def tower_warnings(run: RunRecord) -> list[str]:

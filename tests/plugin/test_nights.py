@@ -72,10 +72,11 @@ def test_one_image_again_by_the_reports_own_command(run: Start, suite: Path) -> 
     command = shlex.split(
         re.findall(r'<code class="command">(pytest [^<]*--emt-image [^<]*)</code>', page)[0].replace("&#39;", "'")
     )
-    assert command[:3] == ["pytest", "--pyargs", "emt_plugin.benchmarks"]
+    # Where no package has the benchmarks and the run named none, they are looked for in a checkout.
+    assert command[:2] == ["pytest", "benchmarks"]
     rows = read_predictions(whole.place, whole.record["pairs"][0]["model"] + "__mnist-mini")
     shown = next(row for row in rows if row.image.startswith(command[-1]))
-    again = run(*command[3:])
+    again = run(*command[2:])
     assert again.code in (1, 7), again.output
     assert f"row {shown.row}, image {shown.image}" in again.output
     assert f"answer: {shown.answer}" in again.output
@@ -110,6 +111,21 @@ def test_shards_make_the_run_that_one_would_have_been(run: Start, suite: Path) -
     assert main(["merge", str(parts[0]), "--out", str(out)]) == 3
 
 
+def test_a_history_that_is_spoilt_meanwhile_costs_no_report(run: Start, suite: Path) -> None:
+    """What was measured is recorded and drawn, in one sentence the run is incomplete, and every file says so."""
+    spoil = "import pathlib\n\ndef test_spoil():\n    pathlib.Path('h.jsonl').write_text('{\"schema\": 7}')\n"
+    (suite / "test_spoil.py").write_text(spoil)
+    done = run(*QUICK, "--emt-history", "h.jsonl")
+    assert done.code == 3, done.output
+    assert "Traceback" not in done.output
+    assert "INCOMPLETE: every pair has a verdict, and something else went wrong" in done.output
+    assert "has schema 7" in done.record["reason"]
+    assert (done.record["complete"], done.record["exit_code"]) == (False, 3)
+    assert len(read_predictions(done.place, "llava-mini__mnist-mini")) == 40
+    assert "INCOMPLETE" in (done.place / "report.html").read_text()
+    assert "INCOMPLETE" in (done.place / "badge.json").read_text()
+
+
 def test_assets_beside_the_page(run: Start) -> None:
     done = run(*QUICK, "--emt-report=dir")
     page = (done.place / "report.html").read_text()
@@ -137,6 +153,7 @@ def test_the_step_summary_is_appended(run: Start, suite: Path) -> None:
         (("--emt-shard", "1/9"), "there are 4 pairs, so at most 4 parts"),
         (("--emt-image", "x"), "is no beginning of an image's hash"),
         (("--emt-image", "0123456789", "--emt-history", "h.jsonl"), "leave one out"),
+        (("--emt-image", "0123456789", "--emt-update-tolerances", "--emt-tolerances", "t.toml"), "leave one out"),
         (("--emt-history", "pytest.ini"), "is no history"),
         (("--emt-history", "pytest.ini/h.jsonl"), "name another file with --emt-history"),
         (("--emt-shard", "1/2", "--emt-checkpoint", ADAPTERS), "--emt-shard would part a trajectory from its base"),

@@ -50,6 +50,16 @@ def test_each_model_gets_a_folder_that_goes_into_its_repository(tmp_path: Path) 
     assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted([*paths, tmp_path / "run.json"])
 
 
+def test_a_record_from_elsewhere_writes_nowhere_else(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "b" / "run"
+    folder.mkdir(parents=True)
+    pair = pair_on("cifar10")
+    run_of(replace(pair, key=PairKey("..", "../../../../../evil"))).write(folder)
+    (path,) = write_eval_results(folder)
+    assert path.resolve().is_relative_to(folder / "eval_results")
+    assert list(tmp_path.rglob("*.yaml")) == [path]
+
+
 def test_an_entry_by_hand(tmp_path: Path) -> None:
     run_of(pair_on("cifar10", config="plain_text", revision=COMMIT)).write(tmp_path)
     (path,) = write_eval_results(tmp_path)

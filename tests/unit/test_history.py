@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from emt_plugin.gate import Reference, Tolerance, compare
 from emt_plugin.history import HistoryError, append, changes_since, compare_runs, flips, lines_of, pin, read_history, trends_of
+from emt_plugin.history.compare import mcnemar
 from emt_plugin.history.file import check_appendable
 from emt_plugin.history.lines import packed, unpacked
 from emt_plugin.records import PairChange, PairKey, PairRecord, Row, RunRecord, ScoreSummary
@@ -62,8 +66,8 @@ def test_pairs_images_by_hand() -> None:
     assert (found.comparison.n11, found.comparison.n01, found.comparison.n10, found.comparison.n00) == (80, 10, 3, 7)
     assert found.comparison.gap == pytest.approx(-0.07)
     assert found.moved == "worse"
-    # McNemar: (3 - 10) / sqrt(13) = -1.9415, two-sided 0.0522.
-    assert found.p == pytest.approx(0.0522, abs=2e-4)
+    # McNemar, exact: 2 (1 + 13 + 78 + 286) / 8192.
+    assert found.p == 2 * 378 / 8192
     assert found.may_be_chance
 
 
@@ -109,6 +113,12 @@ def test_pairs_of_one_run_only_are_named() -> None:
         ("model/new", "not in run one"),
         ("model/old", "not part of this run"),
     ]
+
+
+@given(st.integers(0, 400), st.integers(0, 400))
+def test_mcnemar_is_scipys_binomial_test(gained: int, lost: int) -> None:
+    expected = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
+    assert mcnemar(gained, lost) == pytest.approx(expected, rel=1e-6)
 
 
 def test_flips_both_ways() -> None:
@@ -163,8 +173,10 @@ def test_a_pair_that_crashed_last_night_is_compared_with_the_night_before(tmp_pa
     path = tmp_path / "history.jsonl"
     release, _ = nights(path)
     crashed = PairRecord(PairKey("model", "a"), status="crashed", reason="its worker crashed")
-    append(path, lines_of(run_of("c", "2026-01-09", crashed), {}))
-    now = lines_of(run_of("n", "2026-01-10", release.pairs[0]), {"model/a": rows_of(outcomes(95, 5))})
+    other = pair_of("b", outcomes(70, 30))
+    append(path, lines_of(run_of("c", "2026-01-09", crashed, other), {"model/b": rows_of(outcomes(70, 30))}))
+    rows = {"model/a": rows_of(outcomes(95, 5)), "model/b": rows_of(outcomes(70, 30))}
+    now = lines_of(run_of("n", "2026-01-10", release.pairs[0], other), rows)
     (night,) = changes_since(read_history(path), now)
     assert night.run_id == "c"
     assert night.pairs[0].comparison is not None
@@ -243,9 +255,85 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
 def test_only_a_known_run_is_pinned(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
     nights(path)
-    with pytest.raises(HistoryError, match=f"{path.name} has no run x; its last ones: r, l"):
+    with pytest.raises(HistoryError, match=f"{path.name} has no run 'x' that measured anything; its last ones: r, l"):
         pin(path, "x", "1.0")
     assert os.path.getsize(path) > 0
+
+
+def test_a_night_that_measured_nothing_is_not_last_night(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    _, last = nights(path)
+    stopped = (PairRecord(PairKey("model", name), status="not-run", reason="the run ended before it") for name in "ab")
+    append(path, lines_of(run_of("stopped", "2026-01-09", *stopped), {}))
+    rows = {"model/a": rows_of(outcomes(95, 5)), "model/b": rows_of(outcomes(70, 30))}
+    (night,) = changes_since(read_history(path), lines_of(replace(last, run_id="n", started="2026-01-10T02:00:00+00:00"), rows))
+    assert night.run_id == "l"
+    with pytest.raises(HistoryError, match="measured anything"):
+        pin(path, "stopped", "1.0")
+
+
+def test_one_run_on_other_images_does_not_hide_the_night_before(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    nights(path)
+    few = run_of("few", "2026-01-09", pair_of("a", outcomes(9, 1), images="few"))
+    append(path, lines_of(few, {"model/a": rows_of(outcomes(9, 1))}))
+    now = lines_of(run_of("n", "2026-01-10", pair_of("a", outcomes(90, 10))), {"model/a": rows_of(outcomes(90, 10))})
+    (night,) = changes_since(read_history(path), now)
+    assert night.pairs[0].comparison is not None
+    assert night.pairs[0].reason == "on other images or by another scorer in run few; compared with run l"
+
+
+def test_another_reference_is_marked_in_the_trend(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    nights(path)
+    pair = pair_of("a", outcomes(95, 5))
+    against = replace(pair.comparisons[0], reference=Reference("model", "base"))
+    now = lines_of(run_of("n", "2026-01-10", replace(pair, comparisons=(against,))), {"model/a": rows_of(outcomes(95, 5))})
+    assert trends_of(read_history(path), now)[0].points[-1].changed == ("reference",)
+
+
+def test_a_full_disk_leaves_no_half_run(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    nights(path)
+    before = path.read_bytes()
+    code = (
+        "import resource, sys; from pathlib import Path\n"
+        "from emt_plugin.history import append, read_history, HistoryError\n"
+        "path = Path(sys.argv[1]); lines = read_history(path).lines\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 700,) * 2)\n"
+        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "try: append(path, lines)\nexcept HistoryError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    assert "cannot write the history" in done.stdout
+    assert path.read_bytes() == before
+
+
+def test_two_histories_put_together_count_once(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    nights(path)
+    path.write_bytes(path.read_bytes() * 2)
+    assert len(read_history(path).lines) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("started", 5, "its started is '5'"),
+        ("started", "2026-01-01T02:00:00", "has no time zone"),
+        ("n", "100", "its n is '100'"),
+        ("fingerprint", None, "its fingerprint is 'None'"),
+        ("outcomes", "abc", "line 1: "),
+        ("outcomes", "AAAA", "its outcomes are not 100"),
+    ],
+)
+def test_a_line_with_a_strange_value_is_refused(tmp_path: Path, name: str, value: object, message: str) -> None:
+    path = tmp_path / "history.jsonl"
+    nights(path)
+    first, *rest = path.read_text().splitlines()
+    path.write_text("\n".join([json.dumps({**json.loads(first), name: value}), *rest]))
+    with pytest.raises(HistoryError, match=message):
+        read_history(path)
 
 
 def test_changes_survive_the_record(tmp_path: Path) -> None:

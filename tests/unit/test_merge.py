@@ -86,6 +86,18 @@ def test_a_pair_that_crashed_in_a_shard_is_no_hole_and_no_pass() -> None:
     assert (run.exit_code, run.complete, run.reason) == (3, False, "model/b: its worker crashed")
 
 
+def test_other_weights_under_one_name_are_refused() -> None:
+    other = replace(shard(2, "b"), pairs=(pair_of("b", outcomes(95, 5), weights="w2"),))
+    with pytest.raises(MergeError, match="runs run1 and run2 measured other weights as model"):
+        joined([shard(1, "a", "c"), other])
+
+
+def test_no_pair_is_no_pass() -> None:
+    empty = replace(shard(1), pairs=(), shard=None)
+    assert joined([empty]).exit_code == 3
+    assert joined([replace(shard(1, "a", right=100, code=7), shard=None)]).exit_code == 7
+
+
 def test_versions_that_differ_are_all_said() -> None:
     other = replace(shard(2, "b"), environment={"packages": {"torch": "2.14.0"}, "python": "3.11.2"})
     run = joined([shard(1, "a", "c"), other])

@@ -15,16 +15,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from emt_plugin.gate import with_holm
-from emt_plugin.records import PairKey, PairRecord, Row, RunRecord, write_predictions
+from emt_plugin.gate import Reference, Tolerance, compare, with_holm
+from emt_plugin.history import flips
+from emt_plugin.records import PairKey, PairRecord, Row, RunRecord, ScoreSummary, write_flips, write_predictions
 from emt_plugin.report import render, write_summary
-from emt_plugin.report.classes import confusion
-from emt_plugin.report.gallery import in_turns
+from emt_plugin.report.classes import class_lines, confusion
+from emt_plugin.report.gallery import gallery, in_turns
 from emt_plugin.report.rerun import one_image
 from emt_plugin.report.summary import append_to_step_summary
 from emt_plugin.report.terminal import table
 from emt_plugin.report.visible import visible
-from emt_plugin.report.words import points, verdict_line
+from emt_plugin.report.words import headline, points, verdict_line
 from tests.nights import SAID, two_nights
 from tests.unit.test_records import make_pair, make_run
 
@@ -210,8 +211,8 @@ def test_every_class_and_kind_has_its_turn() -> None:
     assert [row.row for row in kept] == sorted(row.row for row in kept)
     assert {row.kind for row in kept} == {"nothing", "wrong class"}
     assert sum(row.label for row in kept) == 4
-    # What is taken already counts.
-    assert [row.row for row in in_turns(rows[:5], 4, {0, 1})] == [2, 3]
+    # What is taken already leaves its place to others.
+    assert [row.row for row in in_turns(rows[:7], 4, {0, 1})] == [2, 3, 4, 5]
 
 
 def test_the_command_asks_about_one_image_with_the_runs_own_options() -> None:
@@ -234,6 +235,55 @@ def test_the_command_asks_about_one_image_with_the_runs_own_options() -> None:
         "pytest benchmarks --emt-model './runs/my model' --emt-image-set birds --emt-scorer answer,likelihood "
         "--emt-calibrate --emt-dtype bfloat16 --emt-image 0123456789ab"
     )
+
+
+def test_a_reference_that_is_a_model_is_right_where_its_scorer_says_so() -> None:
+    """A judge names no class, so that only what it ruled of the reference tells what was lost."""
+    comparison = compare(
+        [False] * 3, [True, True, False], Reference("model", "base"), Tolerance(0.05, "default", 0.05), "judge"
+    )
+    pair = replace(make_pair(), comparisons=(comparison,), scores=(ScoreSummary("judge", "1", 0, None, None, ()),))
+    rows = [
+        replace(
+            wrong_row(index, ""), prediction=None, references={"model:base": None},
+            reference_correct={"model:base": {"judge": right}},
+        )
+        for index, right in enumerate((True, True, False))
+    ]  # fmt: skip
+    assert [picked.row.row for picked in gallery(pair, rows).picked] == [0, 1]
+    (line,) = class_lines(pair, rows, None)
+    assert (line.reference, line.gap) == ("66.7%", "−66.7")
+
+
+def test_where_room_is_short_every_reason_keeps_its_share(tmp_path: Path) -> None:
+    folder = tmp_path / "thumbs"
+    folder.mkdir()
+    rows = [replace(wrong_row(index, "x"), image=f"{index:064x}", label=index % 2) for index in range(200)]
+    before = [replace(row, correct=True) for row in rows]
+    for row in rows:
+        (folder / f"{row.image}.png").write_bytes(bytes(60_000))
+    # The reference names class 1: of the rows with label 1 it was right, those with label 0 were only right before.
+    pair = make_pair(0, 95)
+    run = judged(pair)
+    write_flips(tmp_path, pair.key.file_name, flips(before, rows, "answer"))
+    page = drawn(tmp_path, run, {pair.key.id: rows})
+    shown = re.findall(r'data-reasons="([^"]*)"', (tmp_path / "report.html").read_text())
+    assert 30 < len(shown) < 60
+    # 100 lost of at most 200, and 100 that were right before alone of at most 100.
+    only_before = sum(reasons == "right before" for reasons in shown)
+    assert len(shown) / 4 < only_before < len(shown) / 2
+    assert f"Shown: {len(shown)}" in page.text
+
+
+def test_the_first_screen_names_what_did_not_pass(tmp_path: Path) -> None:
+    page = drawn(tmp_path, judged(make_pair(60, 30, "lost"), make_pair(90, 0, "kept"), make_pair(80, 6, "open")), {})
+    assert "FAIL: model/lost −30.0." in page.text
+    assert re.search(r"INCONCLUSIVE: model/open, about \d+ images would settle it", page.text)
+
+
+def test_a_run_with_all_verdicts_and_a_fault_says_so() -> None:
+    run = replace(make_run(make_pair(), complete=False, code=3), reason="test_x crashed")
+    assert headline(run) == "INCOMPLETE: every pair has a verdict, and something else went wrong; 1 forgot"
 
 
 def test_a_large_page_shows_fewer_images_and_says_so(tmp_path: Path) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from emt_plugin.cli import main
-from emt_plugin.history import append, lines_of
+from emt_plugin.history import append, changes_since, lines_of, read_history
 from emt_plugin.records import PairKey, PairRecord, RunRecord, read_flips, write_predictions
 from tests.unit.test_history import outcomes, pair_of, rows_of, run_of
 
@@ -110,7 +111,63 @@ def test_history_shows_and_pins(tmp_path: Path, capsys: Captured) -> None:
     assert rows[1] == ["one", "model/a", "100", "90.0%", "−10.0", "FAIL", "–", "v1"]
     assert rows[2] == ["one", "model/b", "–", "–", "–", "CRASHED", "–", "v1"]
     assert main(["history", str(path), "--pin", "two"]) == 1
-    assert "has no run two; its last ones: one" in capsys.readouterr().err
+    assert "has no run 'two' that measured anything; its last ones: one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", ['{"row": 1}', "[1]", "5"])
+def test_damaged_predictions_are_no_verdict(tmp_path: Path, capsys: Captured, line: str) -> None:
+    one, two = two_runs(tmp_path, outcomes(9, 1), outcomes(9, 1))
+    with (tmp_path / "two" / "predictions" / "model__s.jsonl").open("a") as file:
+        file.write(f"{line}\n")
+    assert main(["compare", one, two]) == 4
+    assert "a line is no row of this version" in capsys.readouterr().err
+    assert main(["report", two]) == 1
+    assert main(["merge", two, "--out", str(tmp_path / "out")]) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("gate", 7), ("labels", []), ("image_set_facts", None), ("n", 0), ("scores", [{"correct": float("nan")}])],
+)
+def test_a_damaged_record_is_said_in_one_sentence(tmp_path: Path, capsys: Captured, name: str, value: object) -> None:
+    one, two = two_runs(tmp_path, outcomes(9, 1), outcomes(9, 1))
+    content = json.loads((tmp_path / "two" / "run.json").read_text())
+    content["pairs"][0][name] = value
+    (tmp_path / "two" / "run.json").write_text(json.dumps(content))
+    code = main(["report", two])
+    captured = capsys.readouterr()
+    assert code in (0, 1)
+    assert code == 0 or captured.err.startswith("emt: ")
+    assert captured.err.count("\n") <= 1
+    assert main(["compare", one, two]) != 1
+
+
+def test_a_place_that_cannot_be_written_is_no_verdict(tmp_path: Path, capsys: Captured) -> None:
+    _, two = two_runs(tmp_path, outcomes(9, 1), outcomes(9, 1))
+    (tmp_path / "file").write_text("")
+    assert main(["merge", two, "--out", str(tmp_path / "file" / "out")]) == 3
+    assert capsys.readouterr().err.startswith("emt: ")
+
+
+def test_a_report_without_predictions_says_what_is_left_out(tmp_path: Path, capsys: Captured) -> None:
+    folder = written(tmp_path / "bare", run_of("bare", "2026-01-01", pair_of("s", outcomes(9, 1))), {})
+    assert main(["report", folder]) == 0
+    assert "there are no predictions beside the record of model/s" in capsys.readouterr().out
+
+
+def test_a_compared_run_stands_before_last_night_and_in_the_summary_too(tmp_path: Path) -> None:
+    one, two = two_runs(tmp_path, outcomes(90, 10), outcomes(70, 30))
+    record = RunRecord.read(tmp_path / "two")
+    history = tmp_path / "history.jsonl"
+    append(
+        history, lines_of(run_of("night", "2026-01-01", pair_of("s", outcomes(90, 10))), {"model/s": rows_of(outcomes(90, 10))})
+    )
+    night = changes_since(read_history(history), lines_of(record, {"model/s": rows_of(outcomes(70, 30))}))
+    replace(record, changes=night).write(tmp_path / "two")
+    assert main(["report", two, "--compare", one]) == 0
+    for name in ("report.html", "summary.md"):
+        text = (tmp_path / "two" / name).read_text()
+        assert 0 < text.index("Since run one") < text.index("Since last night")
 
 
 def test_flips_are_kept_beside_the_record(tmp_path: Path) -> None:
