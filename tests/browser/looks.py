@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 # How Chromium says that a policy kept a page's own script from running; nothing else may be kept out.
 SCRIPT_BLOCKED = re.compile(r"Blocked script execution in|(Loading the|Executing inline) script .*violates")
 TALLEST_PICTURE = 12_000
-MISSING_AFTER = 5_000
+# Milliseconds.
+MISSING_AFTER = 15_000
+STUCK_AFTER = 120_000
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Opened:
         page: playwright's.
         folder: address of the folder that it may load from.
         scripts: whether its own scripts run.
-        complaints: what it did that no report should.
+        complaints: what it did that no report should, and what of it did not work.
     """
 
     page: Page
@@ -62,7 +64,7 @@ class Opened:
         return self.page.evaluate(script, argument)
 
     def open_everything(self) -> None:
-        """Open all details as a click would, and leave no image for later."""
+        """Open all details."""
         self.ask("() => document.querySelectorAll('details').forEach(details => { details.open = true })")
 
     def picture(self, path: Path) -> None:
@@ -70,7 +72,7 @@ class Opened:
         path.parent.mkdir(parents=True, exist_ok=True)
         width, height = self.ask("() => [innerWidth, document.documentElement.scrollHeight]")
         area = {"x": 0, "y": 0, "width": width, "height": min(height, TALLEST_PICTURE)}
-        self.page.screenshot(path=path, full_page=True, clip=area)
+        self.page.screenshot(path=path, full_page=True, clip=area, timeout=STUCK_AFTER)
 
     def _listen(self, context: BrowserContext) -> None:
         add = self.complaints.append
@@ -110,8 +112,8 @@ def opened(
         page = context.new_page()
         # All that is asked for is there once the page is loaded: only what is missing is waited for.
         page.set_default_timeout(MISSING_AFTER)
-        page.set_default_navigation_timeout(60_000)
-        found = Opened(page, address.rpartition("/")[0], look.scripts if scripts_run is None else scripts_run)
+        page.set_default_navigation_timeout(STUCK_AFTER)
+        found = Opened(page, address[: address.rindex("/") + 1], look.scripts if scripts_run is None else scripts_run)
         found._listen(context)
         if look.media == "print":
             page.emulate_media(media="print")
