@@ -8,16 +8,20 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import pytest
 
+from emt_plugin.records import PairRecord, Row, write_predictions
+from emt_plugin.report import render
 from tests.browser.axe import assert_accessible
 from tests.browser.checks import EXECUTABLE, TURNS_OTHERS, anchor, assert_looks_right, assert_says_the_verdict
-from tests.browser.looks import Look, Opened
+from tests.browser.looks import Look, Opened, opened
 from tests.browser.synthetic import MARKUP, RAN, large_run
 from tests.nights import SAID
+from tests.unit.test_records import make_pair, make_run
 
 FULL = pytest.mark.skipif(os.environ.get("EMT_BROWSER") != "full", reason="`make browser` looks at everything")
 PLACES = (("single", "disk"), ("dir", "disk"), ("dir", "jenkins"), ("dir", "jenkins-unboxed"))
@@ -175,6 +179,22 @@ def test_filters_hide_images(report, look_at) -> None:
         assert shown() == [found for found in every if found == every[0]]
 
 
+def test_labels_like_code_are_filtered_like_others(browser, tmp_path) -> None:
+    """What a label is called must not meet what JavaScript calls its own, nor what the page separates by."""
+    labels = ("constructor", "a|b", "__proto__")
+    rows = [Row(n, f"{n:064x}", 0, n % 3, "x", None, False, "nothing", False, {"encoder:clip": n % 3}, 1) for n in range(6)]
+    write_run(tmp_path, replace(make_pair(0, 95), labels=labels), rows)
+    with opened(browser, render(tmp_path).as_uri(), fragment="%") as seen:
+        select = seen.page.locator('select[data-filter="label"]')
+        assert sorted(select.locator("option").all_inner_texts()) == ["__proto__ (2)", "all", "a|b (2)", "constructor (2)"]
+        for label in labels:
+            select.select_option(label)
+            shown = [
+                item.get_attribute("data-label") for item in seen.page.locator("ul.images > li").all() if item.is_visible()
+            ]
+            assert shown == [label, label]
+
+
 def test_a_link_to_a_part_opens_it(report, look_at) -> None:
     found = report("mixed", "single")
     for section in ("where", "classes", "images"):
@@ -251,6 +271,11 @@ def test_the_synthetic_runs_are_the_same_every_time(tmp_path) -> None:
     files = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
     assert len(files) == 1 + 4 + 4 * 3
     assert all((one / path).read_bytes() == (two / path).read_bytes() for path in files)
+
+
+def write_run(folder: Path, pair: PairRecord, rows: list[Row]) -> None:
+    make_run(pair).write(folder)
+    write_predictions(folder, pair.key.file_name, rows)
 
 
 def _tab(seen: Opened) -> dict[str, str]:

@@ -69,10 +69,16 @@
   // Images: by class, by failure kind, by why they are shown.
   var FILTERS = [["label", "Class"], ["kind", "Failure kind"], ["reasons", "Shown because"]];
 
+  function said(item, name) {
+    var text = item.getAttribute("data-" + name) || "";
+    // Labels may have any sign in them; reasons are this report's own words, and several.
+    return name === "reasons" ? text.split("|") : [text];
+  }
+
   function values(items, name) {
-    var found = {};
+    var found = new Map();
     items.forEach(function (item) {
-      (item.getAttribute("data-" + name) || "").split("|").forEach(function (value) { if (value) { found[value] = (found[value] || 0) + 1; } });
+      said(item, name).forEach(function (value) { if (value) { found.set(value, (found.get(value) || 0) + 1); } });
     });
     return found;
   }
@@ -84,18 +90,18 @@
       var shown = 0;
       items.forEach(function (item) {
         item.hidden = Object.keys(chosen).some(function (name) {
-          return chosen[name] && (item.getAttribute("data-" + name) || "").split("|").indexOf(chosen[name]) < 0;
+          return chosen[name] && said(item, name).indexOf(chosen[name]) < 0;
         });
         shown += item.hidden ? 0 : 1;
       });
       count.textContent = shown + " of " + items.length + " images";
     }
     FILTERS.forEach(function (filter) {
-      var found = values(items, filter[0]), names = Object.keys(found).sort();
+      var found = values(items, filter[0]), names = Array.from(found.keys()).sort();
       if (names.length < 2) { return; }
       var select = make("select", { "data-filter": filter[0] });
       select.appendChild(make("option", { value: "" }, "all"));
-      names.forEach(function (name) { select.appendChild(make("option", { value: name }, name + " (" + found[name] + ")")); });
+      names.forEach(function (name) { select.appendChild(make("option", { value: name }, name + " (" + found.get(name) + ")")); });
       select.addEventListener("change", function () { chosen[filter[0]] = select.value; apply(); });
       tools.appendChild(labelled(filter[1], select));
     });
@@ -106,7 +112,9 @@
 
   // A link to anything inside a closed part opens it.
   function reveal() {
-    var target = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    var name = location.hash.slice(1), target;
+    try { name = decodeURIComponent(name); } catch (error) { /* A fragment that is no code for anything names itself. */ }
+    target = name && document.getElementById(name);
     if (!target) { return; }
     for (var part = target; part; part = part.parentElement) { if (part.tagName === "DETAILS") { part.open = true; } }
     target.scrollIntoView();
