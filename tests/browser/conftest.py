@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
@@ -81,13 +83,15 @@ def report(workplace: Path) -> Callable[[str, Mode], Report]:
     """The report of a run in a mode; each run is made once, and each report drawn once.
 
     The runs: ``mixed`` (nine small pairs with every verdict), ``large`` (40,000 images), ``hostile``, and ``real``, which the
-    gate itself made of a bundled model; ``nights`` is a night with a history.
+    gate itself made of a bundled model; ``nights`` is a night with a history, ``bench``
+    what `make bench` runs.
     """
     make = {
         "mixed": partial(large_run, images=60, image_sets=9, thumbs=60),
         "large": large_run,
         "hostile": hostile_run,
         "real": _real_run,
+        "bench": _bench_run,
         "nights": _nights,
     }
 
@@ -105,6 +109,19 @@ def report(workplace: Path) -> Callable[[str, Mode], Report]:
     return drawn
 
 
+def _bench_run(folder: Path) -> Path:
+    """The run of `make bench`, from the checkout's store where it was made there before."""
+    from tests.plugin.conftest import REPOSITORY, environment
+
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "benchmarks", "--emt-reports", str(folder)],
+        cwd=REPOSITORY, env=environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    (run,) = folder.iterdir()
+    return run
+
+
 def _nights(folder: Path) -> Path:
     two_nights(folder)
     return folder
@@ -112,6 +129,7 @@ def _nights(folder: Path) -> Path:
 
 def _real_run(folder: Path) -> Path:
     """A run of the gate on a bundled model that forgot."""
+    # Not before it is needed: it imports torch.
     from tests.plugin.conftest import GATE, in_a_process
 
     folder.mkdir()
