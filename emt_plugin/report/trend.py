@@ -113,7 +113,7 @@ def _chart(trend: Trend, lowest: float, highest: float) -> TrendChart:
         marks=marks,
         first=trend.points[0].started[:10],
         last=trend.points[-1].started[:10],
-        rows=tuple(_row(point) for point in reversed(trend.points)),
+        rows=(HEAD, *(_row(point) for point in reversed(trend.points))),
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from emt_plugin.cli import main
 from emt_plugin.history import append, changes_since, lines_of, read_history
-from emt_plugin.records import PairKey, PairRecord, RunRecord, read_flips, write_predictions
+from emt_plugin.records import Flip, PairKey, PairRecord, RunRecord, read_flips, write_flips, write_predictions
 from tests.unit.test_history import outcomes, pair_of, rows_of, run_of
 
 Captured = pytest.CaptureFixture[str]
@@ -170,5 +170,8 @@ def test_a_compared_run_stands_before_last_night_and_in_the_summary_too(tmp_path
         assert 0 < text.index("Since run one") < text.index("Since last night")
 
 
-def test_flips_are_kept_beside_the_record(tmp_path: Path) -> None:
-    assert read_flips(tmp_path, "model__s") == []
+def test_flips_survive_the_disk(tmp_path: Path) -> None:
+    flip = Flip(3, "hash3", 0, True, "a \u202e\n cat", None, 1, None)
+    write_flips(tmp_path, "model__s", [flip, flip])
+    assert read_flips(tmp_path, "model__s") == [flip, flip]
+    assert read_flips(tmp_path, "model__other") == []
