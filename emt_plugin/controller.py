@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import tempfile
 import time
 import traceback
@@ -32,6 +31,7 @@ from emt_plugin.records import (
     write_predictions,
 )
 from emt_plugin.records.adjusting import adjusted, why_incomplete
+from emt_plugin.records.place import new_run_id
 from emt_plugin.settings import Settings
 from emt_plugin.workers.place import PLACE
 
@@ -46,7 +46,7 @@ class Controller:
         self._settings = settings
         self._asked = bool(settings.given)
         now = datetime.now(UTC)
-        self.run_id = f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+        self.run_id = new_run_id(now)
         self.folder = settings.report.folder / self.run_id
         self._started = now.isoformat(timespec="seconds")
         self._clock = time.monotonic()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from emt_plugin.earlier import beside_earlier, remember, rows_of
 from emt_plugin.gate.exit_code import FORGOT, INCOMPLETE, INCONCLUSIVE, PASSED, STOPPED, Outcome, exit_code
 from emt_plugin.records import PairRecord, RunRecord, write_flips
 from emt_plugin.records.adjusting import adjusted, more, why_incomplete
+from emt_plugin.records.place import new_run_id
 from emt_plugin.report import write_all
 from emt_plugin.settings import Reporting
 
@@ -100,10 +100,9 @@ def joined(runs: Sequence[RunRecord], grid: bool = True) -> RunRecord:
     by_id = {pair.key.id: pair for run in runs for pair in run.pairs}
     pairs = adjusted([by_id[name] for name in whole])
     code = _exit_code(runs, pairs)
-    now = datetime.now(UTC)
     first = runs[0]
     return RunRecord(
-        run_id=f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
+        run_id=new_run_id(datetime.now(UTC)),
         started=min(run.started for run in runs),
         seconds=round(sum(run.seconds for run in runs), 1),
         complete=all(run.complete for run in runs),
