@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import mmap
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
+import tarfile
 import time
 from hashlib import sha256
 from pathlib import Path
@@ -18,7 +21,7 @@ from hypothesis import strategies as st
 
 from emt_plugin import sizes
 from emt_plugin.cli import main
-from emt_plugin.store import Store, content_hash, file_hash, key_hash, prune, shelves
+from emt_plugin.store import Store, content_hash, file_hash, hashes, key_hash, prune, shelves
 
 KEY = {"weights": "abc", "prompt": "What?"}
 PLAIN = st.recursive(
@@ -179,45 +182,140 @@ def test_the_folder_stays_out_of_version_control(tmp_path: Path) -> None:
     assert (tmp_path / ".emt_store" / "CACHEDIR.TAG").read_text().startswith("Signature: 8a477f597d28d172789f06886806bc55")
 
 
-def settled(path: Path, content: bytes, age: float = 100) -> Path:
-    path.write_bytes(content)
-    os.utime(path, (time.time() - age,) * 2)
-    return path
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A minute has passed since any file changed: nobody can set a file's ctime to fake that."""
+    real = time.time
+    monkeypatch.setattr("emt_plugin.store.hashes.time.time", lambda: real() + 60)
 
 
-def test_hashes_are_remembered_by_size_mtime_and_inode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = Store(tmp_path / "store")
-    path = settled(tmp_path / "weights", b"one")
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files whose content is read."""
     read: list[Path] = []
-    real = Path.open
-
-    def counted(self: Path, *arguments: Any, **options: Any) -> Any:
-        if self == path:
-            read.append(self)
-        return real(self, *arguments, **options)
-
-    monkeypatch.setattr(Path, "open", counted)
-    assert file_hash(path, store) == sha256(b"one").hexdigest()
-    assert file_hash(path, store) == sha256(b"one").hexdigest()
-    assert file_hash(path, Store(tmp_path / "store")) == sha256(b"one").hexdigest()
-    assert len(read) == 1
-    settled(path, b"two", age=50)  # another mtime
-    assert file_hash(path, store) == sha256(b"two").hexdigest()
-    os.replace(settled(tmp_path / "other", b"new", age=50), path)  # another inode
-    assert file_hash(path, store) == sha256(b"new").hexdigest()
-    settled(path, b"four", age=50)  # another size
-    assert file_hash(path, store) == sha256(b"four").hexdigest()
+    real = hashes._read
+    monkeypatch.setattr(hashes, "_read", lambda path: read.append(path) or real(path))
+    return read
 
 
-def test_a_file_that_just_changed_is_read_again(tmp_path: Path) -> None:
-    store = Store(tmp_path / "store")
+def test_a_file_that_did_not_change_is_not_read_again(tmp_path: Path, later: None, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "weights"
     path.write_bytes(b"one")
-    assert file_hash(path, store) == sha256(b"one").hexdigest()
+    read = reads(monkeypatch)
+    for _ in range(3):
+        assert file_hash(path, Store(tmp_path / "store")) == sha256(b"one").hexdigest()
+    assert read == [path]
+
+
+def in_place(path: Path, content: bytes, aside: Path) -> None:
+    with path.open("r+b") as file:
+        file.write(content)
+
+
+def mapped(path: Path, content: bytes, aside: Path) -> None:
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
+        memory[:] = content
+
+
+def rewritten(path: Path, content: bytes, aside: Path) -> None:
+    path.write_bytes(content)
+
+
+def replaced(path: Path, content: bytes, aside: Path) -> None:
+    aside.write_bytes(content)
+    os.replace(aside, path)
+
+
+def linked_elsewhere(path: Path, content: bytes, aside: Path) -> None:
+    aside.write_bytes(content)
+    path.unlink()
+    path.symlink_to(aside)
+
+
+def by(*command: str) -> Any:
+    def overwrite(path: Path, content: bytes, aside: Path) -> None:
+        aside.write_bytes(content)
+        shutil.copystat(path, aside)
+        named = [word.replace("FROM", str(aside)).replace("TO", str(path)) for word in command]
+        subprocess.run(named, check=True, capture_output=True)
+
+    return overwrite
+
+
+def unpacked(path: Path, content: bytes, aside: Path) -> None:
+    aside.write_bytes(content)
+    shutil.copystat(path, aside)
+    archive = aside.with_suffix(".tar")
+    with tarfile.open(archive, "w") as tar:
+        tar.add(aside, path.name)
+    subprocess.run(["tar", "--overwrite", "-xpf", str(archive), "-C", str(path.parent)], check=True)
+
+
+@pytest.mark.parametrize(
+    "overwrite",
+    [
+        in_place,
+        mapped,
+        rewritten,
+        replaced,
+        linked_elsewhere,
+        unpacked,
+        by("cp", "-p", "FROM", "TO"),
+        by("dd", "conv=notrunc", "if=FROM", "of=TO"),
+        pytest.param(
+            by("rsync", "--inplace", "-t", "--ignore-times", "FROM", "TO"),
+            marks=pytest.mark.skipif(shutil.which("rsync") is None, reason="no rsync here"),
+        ),
+    ],
+    ids=["in-place", "mmap", "rewritten", "replaced", "symlink", "tar", "cp-p", "dd", "rsync"],
+)
+def test_a_file_overwritten_at_its_size_with_its_mtime_restored_is_read_again(
+    tmp_path: Path, later: None, overwrite: Any
+) -> None:
+    path = tmp_path / "weights"
+    path.write_bytes(b"last week")
+    store = Store(tmp_path / "store")
+    assert file_hash(path, store) == sha256(b"last week").hexdigest()
     before = path.stat()
-    path.write_bytes(b"two")
-    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # within one tick of the clock
-    assert file_hash(path, store) == sha256(b"two").hexdigest()
+    time.sleep(0.02)  # more than a tick of the file system's clock
+    overwrite(path, b"this week", tmp_path / "aside")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = path.stat()
+    assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert file_hash(path, store) == sha256(b"this week").hexdigest()
+
+
+def test_another_host_with_the_same_store_reads_for_itself(
+    tmp_path: Path, later: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "weights"
+    path.write_bytes(b"one")
+    read = reads(monkeypatch)
+    for host in ("one", "other", "one"):
+        monkeypatch.setattr(hashes, "_host", lambda host=host: host)
+        file_hash(path, Store(tmp_path / "store"))
+    assert len(read) == 2
+
+
+def test_where_the_file_system_may_not_keep_ctime_the_file_is_read(
+    tmp_path: Path, later: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "weights"
+    path.write_bytes(b"one")
+    read = reads(monkeypatch)
+    for kind in ("fuse.sshfs", "vfat", ""):
+        monkeypatch.setattr(hashes, "_file_system", lambda device, kind=kind: kind)
+        file_hash(path, Store(tmp_path / "store"))
+    assert len(read) == 3
+
+
+def test_a_file_that_just_changed_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "weights"
+    path.write_bytes(b"one")
+    os.utime(path, (0, 0))  # its content's time is not what tells
+    read = reads(monkeypatch)
+    for _ in range(2):
+        file_hash(path, Store(tmp_path / "store"))
+    assert len(read) == 2
 
 
 def test_the_content_hash_is_of_names_and_content(tmp_path: Path) -> None:
