@@ -16,6 +16,9 @@ PROVENANCE = "emt.json"
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 TRAINER_STATE = "trainer_state.json"
+ADAPTER_STEM = "adapter_model"
+# Files of a whole model, safe or pickled; a trainer leaves other pickles beside either.
+WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "model*.bin")
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,14 @@ class CheckpointOnDisk:
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds a PEFT adapter."""
-    return (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").exists()
+    """Whether a folder holds a PEFT adapter and no model: a config.json that strayed there makes it none."""
+    return (folder / ADAPTER_CONFIG).is_file() and not has_model_weights(folder)
+
+
+def has_model_weights(folder: Path) -> bool:
+    """Whether a folder holds weights beside an adapter's."""
+    found = (path for pattern in WEIGHTS for path in folder.glob(pattern))
+    return any(not path.name.startswith(ADAPTER_STEM) for path in found)
 
 
 def provenance_of(folder: Path) -> Provenance | None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from emt_plugin.catalog.checkpoints import ADAPTER_WEIGHTS
+from emt_plugin.catalog.checkpoints import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from emt_plugin.errors import CouldNotRun
+
+# Before the names of a model's own tensors in an adapter's file.
+PREFIX = "base_model.model."
 
 
 def with_adapter(model: Any, folder: Path, name: str) -> Any:
@@ -33,7 +39,8 @@ def with_adapter(model: Any, folder: Path, name: str) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            made = PeftModel.from_pretrained(model, str(folder))
+            renamed = _saved_by_older_names(model, folder)
+            made = PeftModel.from_pretrained(model, str(folder), key_mapping=renamed)
             if made.active_peft_config.is_prompt_learning or not hasattr(made.base_model, "merge_and_unload"):
                 kind = str(made.active_peft_config.peft_type).rpartition(".")[2]
                 raise CouldNotRun(f"the adapter {name} is of the kind {kind}, not read here: merge it into its base")
@@ -43,7 +50,7 @@ def with_adapter(model: Any, folder: Path, name: str) -> Any:
     except Exception as error:  # Whatever a stranger's adapter leads peft to.
         text = " ".join(str(error).split())[:200]
         raise CouldNotRun(f"the adapter {name} does not fit its base ({type(error).__name__}: {text})") from None
-    lacking, unused = _differences(wanted, folder / ADAPTER_WEIGHTS)
+    lacking, unused = _differences(wanted, _names_as_loaded(made, folder, renamed))
     if lacking or unused:
         what = f"lacks {len(lacking)} tensors of it" if lacking else f"has {len(unused)} tensors that it does not"
         raise CouldNotRun(f"the adapter {name} does not fit its base: it {what} ({min(lacking or unused)} among them)")
@@ -56,9 +63,37 @@ def with_adapter(model: Any, folder: Path, name: str) -> Any:
         raise CouldNotRun(f"the adapter {name} cannot be merged into its base ({type(error).__name__}: {text})") from None
 
 
-def _differences(wanted: set[str], weights: Path) -> tuple[set[str], set[str]]:
-    from safetensors import safe_open
-
-    with safe_open(weights, framework="pt") as file:
-        found = set(file.keys())
+def _differences(wanted: set[str], found: set[str]) -> tuple[set[str], set[str]]:
     return wanted - found, found - wanted
+
+
+def _saved_by_older_names(model: Any, folder: Path) -> dict[str, str]:
+    """Patterns of names that transformers gave before 4.52, with today's; peft knows those of LoRA's layers, and not these."""
+    known = dict(getattr(model, "_checkpoint_conversion_mapping", None) or {})
+    config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    modules = [name for name, _ in model.named_modules()]
+    for saved in config.get("modules_to_save") or ():
+        full = [name for name in modules if name.endswith(f".{saved}")]
+        if len(full) == 1:
+            known[rf"^{re.escape(saved)}\."] = f"{full[0]}."
+    return known
+
+
+def _names_as_loaded(made: Any, folder: Path, renamed: Mapping[str, str]) -> set[str]:
+    """Names of an adapter's tensors after all that peft does to them on their way into a model."""
+    from safetensors.torch import load_file
+
+    tensors = load_file(folder / ADAPTER_WEIGHTS)
+    for pattern, now in renamed.items():
+        tensors = {_renamed(name, pattern, now): tensor for name, tensor in tensors.items()}
+    try:
+        from peft.utils.transformers_weight_conversion import convert_peft_adapter_state_dict_for_transformers as converted
+    except ImportError:
+        # An older peft maps no more than that.
+        return set(tensors)
+    return set(converted(made, made.active_peft_config, tensors))
+
+
+def _renamed(name: str, pattern: str, now: str) -> str:
+    inner = name.removeprefix(PREFIX)
+    return PREFIX + re.sub(pattern, now, inner) if name.startswith(PREFIX) else name

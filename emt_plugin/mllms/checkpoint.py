@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from emt_plugin.catalog.checkpoints import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from emt_plugin.catalog.checkpoints import ADAPTER_CONFIG, ADAPTER_WEIGHTS, has_model_weights
 from emt_plugin.errors import CouldNotRun
 from emt_plugin.store import Store, content_hash
 
@@ -20,6 +20,7 @@ DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 STORED_DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 ORIGINAL_LLAVA = {"LlavaLlamaForCausalLM", "LlavaMistralForCausalLM", "LlavaMptForCausalLM", "LlavaQwenForCausalLM"}
+LFS_POINTER = b"version https://git-lfs"
 # Weights that LLaVA's own LoRA training leaves beside an adapter.
 TRAINED_BESIDE = ("non_lora_trainables.bin", "mm_projector.bin")
 TEMPLATES = ("*chat_template*", "additional_chat_templates/*.jinja", "tokenizer_config.json", "*processor_config.json")
@@ -211,7 +212,11 @@ def _check_format(checkpoint: Checkpoint) -> None:
             f"{name} is in the original LLaVA format; convert it with transformers' own script: "
             f"python -m transformers.models.llava.convert_llava_weights_to_hf"
         )
+    if (folder / ADAPTER_CONFIG).exists() and checkpoint.weights:
+        raise CouldNotRun(_model_or_adapter(checkpoint))
     if checkpoint.weights:
+        for path in checkpoint.weights:
+            _check_weights(path, name)
         return
     pickled = [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]
     if pickled:
@@ -221,6 +226,32 @@ def _check_format(checkpoint: Checkpoint) -> None:
         )
     raise CouldNotRun(
         f"{name} is no checkpoint: {folder} has no *.safetensors file (pickled weights are not loaded: convert them)"
+    )
+
+
+def _check_weights(path: Path, name: str) -> None:
+    """Refuse a file that is no whole safetensors file."""
+    with path.open("rb") as file:
+        if file.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise CouldNotRun(f"{name}: {path} is a pointer of Git LFS, not the weights; fetch them with: git lfs pull")
+    try:
+        size = 8 + _header_length(path) + max((tensor["data_offsets"][1] for tensor in _header(path).values()), default=0)
+        whole = path.stat().st_size == size
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, MemoryError):
+        whole = False
+    if not whole:
+        raise CouldNotRun(f"{name}: {path} is cut off or damaged; copy it again")
+
+
+def _model_or_adapter(checkpoint: Checkpoint) -> str:
+    """What is said of a folder of which transformers would load the model and then attach the adapter, unasked."""
+    folder, name = checkpoint.folder, checkpoint.name
+    if not has_model_weights(folder):
+        return f"{name} is an adapter, not a model: name its own base with --model BASE --checkpoint '{folder}'"
+    return (
+        f"{name} holds a whole model with an adapter beside it ({ADAPTER_CONFIG} in {folder}), which transformers attaches: "
+        f"take {ADAPTER_CONFIG} away if the model is meant (a merged one has the adapter in its weights), or give the "
+        f"adapter's files a folder of their own and name that if the adapter is meant"
     )
 
 
@@ -249,8 +280,17 @@ def _check_adapter(folder: Path, name: str) -> None:
 def _header(path: Path) -> dict[str, Any]:
     """The tensors of a safetensors file by name, from its header alone."""
     with path.open("rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        file.seek(8)
+        header = json.loads(file.read(_header_length(path)))
     return {key: tensor for key, tensor in header.items() if key != "__metadata__"}
+
+
+def _header_length(path: Path) -> int:
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if length > path.stat().st_size:
+        raise ValueError(f"{path} is shorter than its own header")
+    return length
 
 
 def _tensors(path: Path) -> Iterator[tuple[str, int]]:
