@@ -62,7 +62,7 @@ def _build(config: pytest.Config) -> Settings:
     models = catalog.models_named(names, option.emt_encoder, option.emt_revision)
     probe_gates = option.emt_reference == PROBE
     reference = catalog.model(option.emt_reference, None, None) if option.emt_reference and not probe_gates else None
-    if reference and reference.source in {model.source for model in models}:
+    if reference and reference.weights in {model.weights for model in models}:
         raise pytest.UsageError(f"emt: --emt-reference {option.emt_reference} is the model itself; name another")
     runs = _trajectories(config, catalog, models)
     if runs:

@@ -45,6 +45,16 @@ class ModelSpec:
         """The id, and which state of it."""
         return f"{self.id}@{self.checkpoint}" if self.checkpoint else self.id
 
+    @property
+    def weights(self) -> tuple[str, str | None, str | None]:
+        """What decides its weights: where they are, the adapter on top of them, and the hub revision of either."""
+        return _resolved(self.source), self.adapter and _resolved(self.adapter), self.revision
+
+
+def _resolved(source: str) -> str:
+    path = Path(source)
+    return str(path.resolve()) if path.is_dir() else source
+
 
 @dataclass(frozen=True)
 class Question:

@@ -38,7 +38,7 @@ from emt_plugin.report.gallery import gallery
 from emt_plugin.scoring import Score
 from emt_plugin.scoring.protocol import Judge
 from emt_plugin.settings import Settings, pair_key
-from emt_plugin.store import Store
+from emt_plugin.store import Store, key_hash
 
 PROBE = Reference("probe", VISION_PROBE)
 
@@ -73,9 +73,10 @@ class Evaluator:
         self._loader = ModelLoader(settings.catalog, settings.compute, self._store, say, gates, base)
         self._model: Model | None = None
         self._reference: Model | None = None
+        self._found_base: Model | None = None
         self._judge: Judge | None = None
         self._image_sets: dict[ImageSetSpec, ImageSet] = {}
-        self._reference_scores: dict[tuple[str, ImageSetSpec], ReferenceScores] = {}
+        self._reference_scores: dict[str, ReferenceScores] = {}
 
     def image_set(self, spec: ImageSetSpec) -> ImageSet:
         """The image set, loaded once in a worker.
@@ -144,7 +145,11 @@ class Evaluator:
             n=len(rows),
             scores=tuple(score_summary(scorer, rows) for scorer in scorers.all),
             comparisons=comparisons(
-                scorers.names, references, rows, lambda kind, scorer: self._tolerance(start.key, kind, scorer, tolerance)
+                scorers.names,
+                references,
+                rows,
+                len(image_set.labels),
+                lambda kind, scorer: self._tolerance(start.key, kind, scorer, tolerance),
             ),
             encoder=_encoder_facts(model, encoder, rows),
             steps=steps(outcomes),
@@ -277,10 +282,10 @@ class Evaluator:
         """What the reference model's scorers make of the images; measured once for each image set."""
         if self._reference is None:
             return None
-        known = (self._reference.spec.source, image_set.spec)
+        # The model's text tower reads both: its reference has none of its own.
+        embedder = self._model or self._reference
+        known = _known_as(self._reference, embedder, image_set)
         if known not in self._reference_scores:
-            # The model's text tower reads both: its reference has none of its own.
-            embedder = self._model or self._reference
             self._reference_scores[known] = self._scored(self._reference, embedder, image_set, "model")
         return self._reference_scores[known]
 
@@ -292,10 +297,13 @@ class Evaluator:
         base = self.settings.reference
         if base is None or model.spec == base:
             return None
-        known = (base.source, image_set.spec)
+        if self._found_base is None:
+            self._found_base = self._loader.find(base)
+        found = self._found_base
+        known = _known_as(found, found, image_set)
         if known not in self._reference_scores:
             model.free()
-            self._reference = self._loader.find(base)
+            self._reference = found
             self._reference_scores[known] = self._scored(self._reference, self._reference, image_set, "checkpoint")
             self._reference.free()
             self._reference = None
@@ -306,7 +314,7 @@ class Evaluator:
         against = Reference("checkpoint", model.spec.id)
         scores = [{name: Score(**score) for name, score in row.scores.items()} for row in rows]
         found = ReferenceScores(against, tuple(scores))
-        self._reference_scores[model.spec.source, image_set.spec] = found
+        self._reference_scores[_known_as(model, model, image_set)] = found
         return [
             replace(
                 row,
@@ -359,6 +367,13 @@ class Evaluator:
         )
         pair = replace(pair, comparisons=comparisons)
         return replace(pair, gate=gate, reason=None if gate is not None else _nothing_to_compare(pair.key.model, wanted))
+
+
+def _known_as(reference: Model, embedder: Model, image_set: ImageSet) -> str:
+    """All that decides the scores of a reference: its weights and settings, who embeds answers, and the images."""
+    return key_hash(
+        {**reference.key, "embedder": dict(embedder.encoder_key), "images": [repr(image_set.spec), image_set.fingerprint]}
+    )
 
 
 def _row(

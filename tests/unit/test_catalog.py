@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from emt_plugin.catalog import Catalog, CatalogError
+from emt_plugin.catalog import Catalog, CatalogError, bundled_folder
 
 CATALOG = Catalog.load()
 
@@ -174,3 +174,14 @@ def test_names_resolve_without_anything_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_same_weights_are_told_from_others(tmp_path: Path) -> None:
+    catalog = Catalog.load()
+    base = catalog.model("llava-mini")
+    adapter = bundled_folder() / "adapters" / "lora-emoji" / "checkpoint-2"
+    assert catalog.model(str(adapter)).source == base.source
+    assert catalog.model(str(adapter)).weights != base.weights
+    assert catalog.model("someone/model", revision="v2").weights != catalog.model("someone/model").weights
+    (tmp_path / "link").symlink_to(base.source)
+    assert catalog.model(str(tmp_path / "link")).weights == catalog.model(base.source).weights == base.weights
