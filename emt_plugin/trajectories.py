@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from emt_plugin.catalog import ImageSetSpec, TrajectorySpec
 from emt_plugin.forgetting import Change
 from emt_plugin.forgetting.trajectory import Moment, Seen, Trajectory, trajectory
-from emt_plugin.gate import verdict_of
 from emt_plugin.records import PairKey, PairRecord, Row
 from emt_plugin.scoring.reader import Reader, words_of
 
@@ -67,7 +66,7 @@ def _seen(pair: PairRecord, rows: Sequence[Row], readers: Mapping[str, Reader]) 
         targets=[row.label for row in rows],
         correct=[bool(row.correct_by(scorer)) for row in rows],
         # An accepted loss is a loss all the same: it does not move the checkpoint to keep.
-        verdict=verdict_of(pair.gating.low, pair.gating.high, pair.gating.tolerance.policy),
+        verdict=pair.gating.verdict_at(pair.gating.tolerance.policy),
         encoder_correct=pair.encoder.correct if pair.encoder else None,
         encoder_gap=_encoder_gap(pair, scorer),
         named=_named([row.answer for row in rows], pair.key.image_set, readers),

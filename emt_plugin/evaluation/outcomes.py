@@ -13,7 +13,7 @@ from emt_plugin.forgetting.steps import (
     VISION_PROBE,
     Outcome,
 )
-from emt_plugin.gate import Comparison, Reference, Tolerance, compare
+from emt_plugin.gate import Comparison, Reference, Tolerance, chance_of, compare
 from emt_plugin.records import Row, ScoreSummary, kind_rates
 from emt_plugin.scoring import Scorer
 
@@ -41,7 +41,11 @@ def score_summary(scorer: Scorer, rows: Sequence[Row]) -> ScoreSummary:
 
 
 def comparisons(
-    scorers: Sequence[str], references: Sequence[Reference], rows: Sequence[Row], tolerance: Callable[[str, str], Tolerance]
+    scorers: Sequence[str],
+    references: Sequence[Reference],
+    rows: Sequence[Row],
+    classes: int,
+    tolerance: Callable[[str, str], Tolerance],
 ) -> tuple[Comparison, ...]:
     """Every scorer's outcomes against every reference's, on the same images.
 
@@ -49,8 +53,10 @@ def comparisons(
         scorers: names, the one that gates first.
         references: what is compared with.
         rows: the images.
+        classes: how many labels there are.
         tolerance: by the kind of reference and the scorer.
     """
+    chance = chance_of([row.label for row in rows], classes)
     return tuple(
         compare(
             [bool(row.correct_by(scorer)) for row in rows],
@@ -58,6 +64,7 @@ def comparisons(
             reference,
             tolerance(reference.kind, scorer),
             scorer,
+            chance,
         )
         for scorer in scorers
         for reference in references

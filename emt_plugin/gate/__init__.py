@@ -1,6 +1,15 @@
 """Paired outcomes become a comparison with a verdict. Pure: the standard library only."""
 
-from emt_plugin.gate.comparison import Comparison, Reference, Verdict, compare, verdict_of, with_holm, with_itself
+from emt_plugin.gate.comparison import (
+    Comparison,
+    Reference,
+    Verdict,
+    chance_of,
+    compare,
+    verdict_of,
+    with_holm,
+    with_itself,
+)
 from emt_plugin.gate.tango import PairedCounts, tango_interval, tango_z
 from emt_plugin.gate.tolerances import Tolerance, Tolerances, TolerancesError
 from emt_plugin.gate.wilson import wilson_interval
@@ -13,6 +22,7 @@ __all__ = [
     "Tolerances",
     "TolerancesError",
     "Verdict",
+    "chance_of",
     "compare",
     "tango_interval",
     "tango_z",

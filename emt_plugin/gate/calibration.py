@@ -116,6 +116,13 @@ def document() -> str:
         lines.append(f"| {n} | {' | '.join(cells)} |")
     lines += [
         "",
+        "## A reference must beat chance",
+        "",
+        "Where the reference sees nothing, a model can lose nothing, and two blind classifiers agree. So PASS also needs",
+        "the reference's one-sided 95 % lower bound (Wilson 1927) above the larger of 1/K for K labels and the largest",
+        "class's share of the images; otherwise the verdict is INCONCLUSIVE and says why. FAIL needs no such thing. A base",
+        "compared with itself is held to it too, and so is an earlier run that `emt compare` sets a run beside.",
+        "",
         "## Power: what the gate says at tolerance 0.05",
         "",
         f"Simulated, {REPEATS:,} image sets each, seed {SEED}: share of PASS / FAIL / INCONCLUSIVE.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil
@@ -10,6 +11,7 @@ from typing import Literal
 
 from emt_plugin.gate.tango import PairedCounts, tango_interval, tango_z
 from emt_plugin.gate.tolerances import Tolerance
+from emt_plugin.gate.wilson import wilson_interval
 
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE"]
 ALPHA = 0.05
@@ -55,6 +57,7 @@ class Comparison:
         p: one-sided p-value of a loss larger than the tolerance.
         p_holm: the same, adjusted over the run's comparisons that gate.
         n_needed: images that would settle it at the observed gap and discordance; None if settled, or never.
+        chance: accuracy of one who does not look; None where a record does not say.
     """
 
     scorer: str
@@ -72,6 +75,21 @@ class Comparison:
     p: float
     p_holm: float | None
     n_needed: int | None
+    chance: float | None = None
+
+    @property
+    def n(self) -> int:
+        """Images."""
+        return self.n11 + self.n10 + self.n01 + self.n00
+
+    @property
+    def nothing_to_forget(self) -> bool:
+        """The reference does not beat chance: its one-sided 95 % lower bound (Wilson 1927) is no larger."""
+        return self.chance is not None and wilson_interval(self.n11 + self.n01, self.n, self.level).low <= self.chance
+
+    def verdict_at(self, tolerance: float) -> Verdict:
+        """The verdict at another tolerance, a fraction."""
+        return _verdict(self.low, self.high, tolerance, self.nothing_to_forget)
 
     @property
     def may_be_chance(self) -> bool:
@@ -85,20 +103,32 @@ class Comparison:
 
 
 def compare(
-    model: Sequence[bool], reference: Sequence[bool], against: Reference, tolerance: Tolerance, scorer: str = "answer"
+    model: Sequence[bool],
+    reference: Sequence[bool],
+    against: Reference,
+    tolerance: Tolerance,
+    scorer: str = "answer",
+    chance: float | None = None,
 ) -> Comparison:
     """Compare a model's outcomes with a reference's on the same images, in the same order.
 
-    PASS if the lower bound of the gap lies above minus the tolerance, FAIL if the upper bound lies below it,
-    INCONCLUSIVE otherwise; both bounds one-sided at 5 %.
+    PASS if the lower bound of the gap lies above minus the tolerance and the reference beats chance, FAIL if the upper
+    bound lies below minus the tolerance, INCONCLUSIVE otherwise; all bounds one-sided at 5 %.
+
+    Args:
+        model: whether the model is right on each image.
+        reference: whether the reference is.
+        against: what it is.
+        tolerance: the largest loss that passes.
+        scorer: whose outcomes these are.
+        chance: see ``chance_of``; None where it is not known.
 
     Raises:
         ValueError: no image, or two lists of different length.
     """
     counts = PairedCounts.of(model, reference)
     low, high = tango_interval(counts, LEVEL)
-    verdict = verdict_of(low, high, tolerance.value)
-    return Comparison(
+    found = Comparison(
         scorer=scorer,
         reference=against,
         n11=int(counts.both),
@@ -110,16 +140,31 @@ def compare(
         low=low,
         high=high,
         tolerance=tolerance,
-        verdict=verdict,
+        verdict=verdict_of(low, high, tolerance.value),
         p=NormalDist().cdf(tango_z(counts, -tolerance.value)),
         p_holm=None,
-        n_needed=images_needed(counts, tolerance.value) if verdict == "INCONCLUSIVE" else None,
+        n_needed=None,
+        chance=chance,
     )
+    verdict = found.verdict_at(tolerance.value)
+    settles = verdict == "INCONCLUSIVE" and not found.nothing_to_forget
+    return replace(found, verdict=verdict, n_needed=images_needed(counts, tolerance.value) if settles else None)
+
+
+def chance_of(labels: Sequence[int], classes: int) -> float:
+    """Accuracy of one who does not look: 1/K, or the largest class's share of the images where that is more.
+
+    Args:
+        labels: the class of each image.
+        classes: how many there are to choose from, K.
+    """
+    return max(1 / classes, max(Counter(labels).values()) / len(labels))
 
 
 def with_itself(comparison: Comparison) -> Comparison:
     """A comparison of a model with itself, which is no estimate: nothing is lost, whatever the number of images."""
-    return replace(comparison, gap=0.0, low=0.0, high=0.0, verdict="PASS", p=0.0, p_holm=None, n_needed=None)
+    verdict = _verdict(0.0, 0.0, comparison.tolerance.value, comparison.nothing_to_forget)
+    return replace(comparison, gap=0.0, low=0.0, high=0.0, verdict=verdict, p=0.0, p_holm=None, n_needed=None)
 
 
 def verdict_of(low: float, high: float, tolerance: float) -> Verdict:
@@ -127,6 +172,11 @@ def verdict_of(low: float, high: float, tolerance: float) -> Verdict:
     if low > -tolerance:
         return "PASS"
     return "FAIL" if high < -tolerance else "INCONCLUSIVE"
+
+
+def _verdict(low: float, high: float, tolerance: float, nothing_to_forget: bool) -> Verdict:
+    found = verdict_of(low, high, tolerance)
+    return "INCONCLUSIVE" if found == "PASS" and nothing_to_forget else found
 
 
 def images_needed(counts: PairedCounts, tolerance: float) -> int | None:

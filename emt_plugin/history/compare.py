@@ -28,6 +28,7 @@ class Measured:
         tolerance: the largest loss that passes by policy.
         fingerprint: what else may move the numbers.
         missing: why nothing was measured, in words; empty where something was.
+        chance: accuracy of one who does not look; None where it is not known.
     """
 
     run_id: str
@@ -37,6 +38,7 @@ class Measured:
     tolerance: float
     fingerprint: Mapping[str, str]
     missing: str = ""
+    chance: float | None = None
 
 
 def in_order(rows: Sequence[Row]) -> list[Row]:
@@ -57,6 +59,7 @@ def measured(run: RunRecord, pair: PairRecord, rows: Sequence[Row]) -> Measured:
         tolerance=pair.gating.tolerance.policy if pair.gating else DEFAULT,
         fingerprint=fingerprint(pair, run.environment),
         missing=missing(pair.status, pair.reason),
+        chance=pair.gating.chance if pair.gating else None,
     )
 
 
@@ -85,7 +88,7 @@ def compare_measured(pair: str, before: Measured, after: Measured, tolerance: fl
     policy = after.tolerance if tolerance is None else tolerance
     taken = Tolerance(policy, "policy" if tolerance is None else "--tolerance", policy)
     scorer = str(after.scorer)
-    comparison = compare(after.correct, before.correct, Reference("run", before.run_id), taken, scorer)
+    comparison = compare(after.correct, before.correct, Reference("run", before.run_id), taken, scorer, after.chance)
     return PairChange(pair, comparison, p=mcnemar(comparison.n10, comparison.n01), differences=differ)
 
 

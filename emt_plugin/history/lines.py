@@ -39,6 +39,7 @@ class Line:
         flip_rate: share of images that flipped when measured again in the same run; None without ``--emt-repeat``.
         fingerprint: what else may move the numbers, by name.
         schema: of this line.
+        chance: accuracy of one who does not look; None where it is not known.
     """
 
     run_id: str
@@ -61,6 +62,7 @@ class Line:
     flip_rate: float | None
     fingerprint: Mapping[str, str]
     schema: int = SCHEMA
+    chance: float | None = None
 
     @property
     def accuracy(self) -> float | None:
@@ -83,6 +85,7 @@ class Line:
             tolerance=self.policy,
             fingerprint=self.fingerprint,
             missing=missing(self.status, self.reason),
+            chance=self.chance,
         )
 
 
@@ -119,6 +122,7 @@ def _line(run: RunRecord, pair: PairRecord, rows: Sequence[Row]) -> Line:
         outcomes=packed(found.correct) if found.correct else None,
         flip_rate=pair.repeat.rate if pair.repeat else None,
         fingerprint=found.fingerprint,
+        chance=found.chance,
     )
 
 
@@ -150,7 +154,7 @@ def checked_line(line: Line) -> Line:
         **dict.fromkeys(("run_id", "started", "pair", "status", "images"), (str,)),
         **dict.fromkeys(("reason", "scorer", "reference", "verdict", "outcomes"), (str, type(None))),
         **dict.fromkeys(("correct", "reference_correct"), (int, type(None))),
-        **dict.fromkeys(("low", "high", "tolerance", "flip_rate"), (int, float, type(None))),
+        **dict.fromkeys(("low", "high", "tolerance", "flip_rate", "chance"), (int, float, type(None))),
         "n": (int,),
         "policy": (int, float),
         "fingerprint": (dict,),

@@ -15,7 +15,7 @@ from emt_plugin.gate.comparison import LEVEL
 from emt_plugin.records.changes import Difference, PairChange, Repeat, RunChanges, Shard, Trend, TrendPoint
 from emt_plugin.records.files import write_atomically
 
-SCHEMA = 4
+SCHEMA = 5
 Status = Literal["measured", "could-not-run", "crashed", "not-run"]
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 from emt_plugin.errors import one_line
 from emt_plugin.records import Difference, Flip, PairChange, PairRecord, RunChanges, RunRecord
 from emt_plugin.report.visible import cut
-from emt_plugin.report.words import accuracies, interval, percent, points
+from emt_plugin.report.words import accuracies, interval, nothing_to_forget, percent, points
 
 Tone = Literal["worse", "missing", "refused", "better", "differs", "same", "absent"]
 ORDER: tuple[Tone, ...] = ("worse", "missing", "refused", "better", "differs", "same", "absent")
@@ -76,7 +76,8 @@ def _pair(change: PairChange, here: Mapping[str, bool]) -> Said | None:
 
 
 def _note(change: PairChange) -> str:
-    return f"; {change.reason}" if change.reason else ""
+    blind = nothing_to_forget(change.comparison) if change.comparison else ""
+    return "".join(f"; {text}" for text in (change.reason, blind) if text)
 
 
 def moved(change: PairChange) -> str:

@@ -34,7 +34,7 @@ def verdict(pair: PairRecord) -> str:
 
 def accuracies(comparison: Comparison) -> tuple[float, float]:
     """Accuracy of the model and of the reference, fractions."""
-    n = comparison.n11 + comparison.n10 + comparison.n01 + comparison.n00
+    n = comparison.n
     return (comparison.n11 + comparison.n10) / n, (comparison.n11 + comparison.n01) / n
 
 
@@ -58,6 +58,8 @@ def to_settle(pair: PairRecord) -> str:
     comparison = pair.gating
     if comparison is None or comparison.verdict != "INCONCLUSIVE":
         return ""
+    if comparison.nothing_to_forget:
+        return nothing_to_forget(comparison)
     if comparison.n_needed is None:
         return "no number of images would settle this: the gap lies on the tolerance"
     if comparison.n_needed > pair.n_split:
@@ -66,6 +68,18 @@ def to_settle(pair: PairRecord) -> str:
             f"and the split has {pair.n_split}: this image set cannot"
         )
     return f"about {comparison.n_needed} images would settle it at this gap and discordance: --emt-limit {comparison.n_needed}"
+
+
+def nothing_to_forget(comparison: Comparison) -> str:
+    """That a reference does not beat chance; empty where it does."""
+    if not comparison.nothing_to_forget or comparison.chance is None:
+        return ""
+    _, reference = accuracies(comparison)
+    return (
+        f"{reference_name(comparison)} does not beat chance ({percent(reference)} of {comparison.n} images, where "
+        f"{percent(comparison.chance)} takes no look at them), so there is nothing that could be forgotten: "
+        f"look at the images, labels and wording"
+    )
 
 
 def accepted_note(pair: PairRecord) -> str:

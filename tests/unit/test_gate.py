@@ -10,8 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import brentq
+from scipy.stats import binomtest
 
-from emt_plugin.gate import PairedCounts, Reference, Tolerance, compare, tango_interval, tango_z, with_holm
+from emt_plugin.gate import (
+    PairedCounts,
+    Reference,
+    Tolerance,
+    chance_of,
+    compare,
+    tango_interval,
+    tango_z,
+    with_holm,
+    with_itself,
+)
 from emt_plugin.gate.calibration import fewest_to_pass, passing_rate, power, size
 from emt_plugin.gate.comparison import Comparison, holm, images_needed
 
@@ -189,3 +200,53 @@ def test_worst_size_stays_near_the_nominal_five_percent() -> None:
 def test_statistic_without_any_deviation() -> None:
     assert tango_z(PairedCounts(0, 0, 5, 0), -1.0) == 0.0
     assert tango_z(PairedCounts(5, 0, 0, 0), -1.0) == inf
+
+
+def blind(right: int, n: int = 300, model: int | None = None, chance: float = 0.1) -> Comparison:
+    """A model and a reference that are right on the same images, or the model on fewer of them."""
+    reference = [index < right for index in range(n)]
+    outcomes = [index < (right if model is None else model) for index in range(n)]
+    return compare(outcomes, reference, Reference("encoder", "e"), Tolerance(0.05, "default", 0.05), chance=chance)
+
+
+def test_two_that_see_nothing_do_not_pass() -> None:
+    # 300 images of ten classes, all of which look the same: one class of ten is right by accident.
+    found = blind(34)
+    assert (found.gap, found.verdict, found.n_needed) == (0, "INCONCLUSIVE", None)
+    assert found.nothing_to_forget
+    assert blind(290).verdict == "PASS"
+
+
+def test_a_reference_beats_chance_by_wilsons_lower_bound() -> None:
+    bound = {right: binomtest(right, 300).proportion_ci(0.9, method="wilson").low for right in range(1, 300)}
+    for right, low in bound.items():
+        assert blind(right).verdict == ("PASS" if low > 0.1 else "INCONCLUSIVE"), right
+
+
+def test_a_fail_needs_no_reference_that_beats_chance() -> None:
+    assert blind(100, model=20, chance=0.5).verdict == "FAIL"
+
+
+def test_nothing_to_forget_at_any_tolerance_and_against_itself() -> None:
+    found = blind(34)
+    assert found.verdict_at(0.5) == "INCONCLUSIVE"
+    assert with_itself(found).verdict == "INCONCLUSIVE"
+    assert with_itself(blind(290)).verdict == "PASS"
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "chance"),
+    [
+        ([0, 1, 2, 3], 4, 0.25),
+        ([0, 0, 0, 1], 4, 0.75),
+        ([0, 1], 10, 0.5),
+        ([0, 1] * 50, 4, 0.5),
+        (list(range(10)) * 3, 20, 0.1),
+    ],
+)
+def test_chance_is_one_of_k_or_the_largest_class(labels: list[int], classes: int, chance: float) -> None:
+    assert chance_of(labels, classes) == chance
+
+
+def test_a_record_that_does_not_know_chance_keeps_its_verdict() -> None:
+    assert compare([True] * 9, [True] * 9, Reference("encoder", "e"), Tolerance(0.9, "x", 0.9)).verdict == "PASS"

@@ -39,7 +39,7 @@ REWRITE = "emt schema --write docs/run.schema.json"
 def full_pair() -> PairRecord:
     pair = make_pair(60, 30)
     tolerance = Tolerance(0.1, "tolerances.toml", 0.05, True, "run-0", "2026-01-01", "0123456789abcdef")
-    comparison = replace(pair.comparisons[0], tolerance=tolerance, p_holm=0.25, n_needed=4000)
+    comparison = replace(pair.comparisons[0], tolerance=tolerance, p_holm=0.25, n_needed=4000, chance=0.1)
     return replace(
         pair,
         key=PairKey("model", "images", "checkpoint-2"),
