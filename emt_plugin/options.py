@@ -22,6 +22,7 @@ from emt_plugin.settings import (
     DEFAULT_PROBE_IMAGES,
     DEFAULT_STORE_BYTES,
     DTYPES,
+    GENERATIONS,
     REPORT_MODES,
     Compute,
     Reporting,
@@ -155,6 +156,8 @@ def _compute(config: pytest.Config) -> Compute:
         raise pytest.UsageError(f"emt: unknown dtype '{option.emt_dtype}'; known: {', '.join(DTYPES)}")
     if option.emt_device and not re.fullmatch(r"cpu|mps|cuda(:\d+)?", option.emt_device):
         raise pytest.UsageError(f"emt: unknown device '{option.emt_device}'; write cpu, cuda, cuda:1 or mps")
+    if option.emt_generation not in (None, *GENERATIONS):
+        raise pytest.UsageError(f"emt: unknown --emt-generation '{option.emt_generation}'; known: {', '.join(GENERATIONS)}")
     limit = _count(option.emt_limit or config.getini("emt_limit"), "--emt-limit")
     return Compute(
         limit=limit or DEFAULT_LIMIT,
@@ -165,6 +168,7 @@ def _compute(config: pytest.Config) -> Compute:
         device=option.emt_device,
         memory=_bytes(option.emt_memory, "--emt-memory") if option.emt_memory else None,
         attention=option.emt_attention,
+        generation="checkpoint" if option.emt_generation == "checkpoint" else "own",
     )
 
 

@@ -62,6 +62,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--emt-dtype", metavar="DTYPE", help="float32, bfloat16 or float16 [float32 on the CPU, the checkpoint's on a GPU]")
     add("--emt-device", metavar="DEVICE", help="cpu, cuda, cuda:1 or mps [the GPU that is visible, else cpu]")
     add("--emt-attention", metavar="NAME", help="implementation of attention: sdpa, eager, ... [the model's own choice]")
+    add(
+        "--emt-generation",
+        metavar="HOW",
+        help="greedy answers by neutral settings, or with `checkpoint` by the penalties and stops that it was saved with [own]",
+    )
     add("--emt-memory", metavar="BYTES", help="bytes that models on one device may take, such as 20GB [all that it has]")
     add(
         "--emt-store",

@@ -21,6 +21,7 @@ DEFAULT_PROBE_IMAGES = 50
 DEFAULT_STORE_BYTES = 20 * 10**9
 ReportMode = Literal["single", "dir"]
 REPORT_MODES: tuple[ReportMode, ...] = ("single", "dir")
+GENERATIONS = ("own", "checkpoint")
 DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -37,6 +38,7 @@ class Compute:
         repeat: how often each image is measured.
         memory: bytes that models on one device may take; None for what is free.
         attention: implementation of attention; None for the model's own choice.
+        generation: ``own`` for greedy answers by a configuration of our own, ``checkpoint`` to follow the checkpoint's.
     """
 
     limit: int = DEFAULT_LIMIT
@@ -47,6 +49,7 @@ class Compute:
     device: str | None = None
     memory: int | None = None
     attention: str | None = None
+    generation: Literal["own", "checkpoint"] = "own"
 
 
 @dataclass(frozen=True)

@@ -211,6 +211,7 @@ class Evaluator:
                 "dtype": model.dtype,
                 "device": model.device,
                 "attention": model.facts.attention,
+                "generation": dict(model.facts.generation),
                 "encoder": model.note or model.facts.encoder_problem or None,
                 "rendered_prompt": model.rendered(prompt),
             },

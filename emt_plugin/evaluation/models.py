@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from emt_plugin.catalog import Catalog, ModelSpec
 from emt_plugin.errors import CouldNotRun
 from emt_plugin.evaluation.devices import default_device, device_memory, device_name, refuse_missing_device
+from emt_plugin.mllms.backend import MAX_NEW_TOKENS
 from emt_plugin.mllms.checkpoint import Checkpoint, find
 from emt_plugin.settings import Compute
 from emt_plugin.store import Shelf, Store, code_hash, key_hash, minor_versions
@@ -44,6 +45,7 @@ class Facts:
         tower_words: how the model's tower compares with the encoder's, for people.
         tower: hash of the tower that the encoder classifies with.
         has_features: features can be observed.
+        generation: the generation config in force.
         encoder_problem: why the encoder cannot classify, where another reference gates; empty where it can.
     """
 
@@ -53,6 +55,7 @@ class Facts:
     tower_words: str
     tower: str
     has_features: bool
+    generation: Mapping[str, Any]
     encoder_problem: str = ""
 
 
@@ -268,6 +271,7 @@ class ModelLoader:
             "device": device.partition(":")[0],
             "attention": self._compute.attention or "the model's own",
             "remote_code": remote_code,
+            "generation": [self._compute.generation, MAX_NEW_TOKENS],
             "image_processor": IMAGE_PROCESSOR_BACKEND,
             "packages": minor_versions(*PACKAGES, *(["peft"] if checkpoint.adapter else [])),
             "code": code_hash("mllms", "encoders", "data/image_set.py", "evaluation/observing.py", "evaluation/models.py"),
@@ -283,7 +287,7 @@ class ModelLoader:
         compute = self._compute
         backend = TransformersBackend(
             model.checkpoint, model.device, model.dtype, compute.batch_size, model.spec.trust_remote_code,
-            compute.attention, self._store, self._say,
+            compute.attention, self._store, self._say, compute.generation,
         )  # fmt: skip
         problem = ""
         try:
@@ -299,6 +303,7 @@ class ModelLoader:
             tower_words=words,
             tower=tower,
             has_features="features" in backend.capabilities,
+            generation=backend.generation,
             encoder_problem=problem,
         )
         return Loaded(backend, encoder, facts)

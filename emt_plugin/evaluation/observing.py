@@ -11,14 +11,12 @@ from PIL import Image
 from emt_plugin.data import ImageSet, Item
 from emt_plugin.data.image_set import pixel_hash
 from emt_plugin.evaluation.models import Model
-from emt_plugin.mllms.backend import MAX_NEW_TOKENS
 from emt_plugin.records import Replay
 from emt_plugin.scoring import Observation, Want
 from emt_plugin.store import Shelf, Store
 
 # Images of one step where nothing has to be computed.
 STEP = 256
-GENERATION = {"do_sample": False, "num_beams": 1, "max_new_tokens": MAX_NEW_TOKENS}
 # Solid grey stands for an image that shows nothing.
 GREY = (127, 127, 127)
 GREY_SIDE = 224
@@ -99,7 +97,7 @@ class Observer:
         question = self._question
         prompt = {"prompt": question.prompt, "rendered": self._model.rendered(question.prompt)}
         return {
-            "answer": {**prompt, "generation": GENERATION},
+            "answer": {**prompt, "generation": dict(self._model.facts.generation)},
             "label_logprobs": {**prompt, "answers": list(question.answers), "stem": question.stem},
         }
 

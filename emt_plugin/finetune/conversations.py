@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from emt_plugin.data import ImageSet
-from emt_plugin.mllms.conversation import Answered, adds_special_tokens, answered, conversation
+from emt_plugin.mllms.conversation import Answered, answered, conversation, processed
 
 IGNORED = -100
 
@@ -57,14 +57,7 @@ class Collator:
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """Right-padded ``input_ids``, ``attention_mask``, ``labels`` and ``pixel_values`` of some conversations."""
         texts = [row["conversation"].text for row in rows]
-        batch = self._processor(
-            text=texts,
-            images=[[row["image"]] for row in rows],
-            return_tensors="pt",
-            padding=True,
-            padding_side="right",
-            add_special_tokens=adds_special_tokens(self._processor.tokenizer, texts[0]),
-        )
+        batch = processed(self._processor, texts, [row["image"] for row in rows], "right")
         labels = torch.full_like(batch["input_ids"], IGNORED)
         lengths = batch["attention_mask"].sum(-1).tolist()
         for row, length in enumerate(lengths):

@@ -33,10 +33,7 @@ def conversation(processor: Any, prompt: str, name: str) -> Conversation:
     Raises:
         CouldNotRun: there is no chat template, or it drops the image.
     """
-    if not getattr(processor, "chat_template", None) and not getattr(processor.tokenizer, "chat_template", None):
-        raise CouldNotRun(
-            f"{name} has no chat template: set processor.chat_template to its base model's and save the processor"
-        )
+    _refuse_without_a_template(processor, name)
     image_token = getattr(processor, "image_token", None)
     parts: list[Any] = [[{"type": "image"}, {"type": "text", "text": prompt}]]
     if image_token:
@@ -51,12 +48,66 @@ def conversation(processor: Any, prompt: str, name: str) -> Conversation:
 
 def tokens_of(tokenizer: Any, text: str) -> list[int]:
     """Token ids of a rendered conversation; a template that writes the start token itself gets no second one."""
-    return list(tokenizer(text, add_special_tokens=adds_special_tokens(tokenizer, text))["input_ids"])
+    tokens = list(tokenizer(text, add_special_tokens=adds_special_tokens(tokenizer, text))["input_ids"])
+    return tokens[: len(tokens) - appended(tokenizer, text)]
 
 
 def adds_special_tokens(tokenizer: Any, text: str) -> bool:
     """Whether the tokenizer is to add its special tokens to a rendered conversation."""
     return not (tokenizer.bos_token and text.startswith(tokenizer.bos_token))
+
+
+def appended(tokenizer: Any, text: str) -> int:
+    """How many tokens a tokenizer puts behind a text: behind an end token nothing would be answered."""
+    if not adds_special_tokens(tokenizer, text):
+        return 0
+    whole, plain = (list(tokenizer(text, add_special_tokens=added)["input_ids"]) for added in (True, False))
+    extra = len(whole) - len(plain)
+    before = next((at for at in range(extra + 1) if whole[at : at + len(plain)] == plain), extra)
+    return extra - before
+
+
+def processed(processor: Any, texts: Sequence[str], images: Sequence[Any], padding_side: str) -> Any:
+    """Rendered conversations with an image each as the model takes them, without what a tokenizer puts behind a text.
+
+    Args:
+        processor: the checkpoint's.
+        texts: rendered, all by the same template.
+        images: RGB, one for each.
+        padding_side: ``left`` to go on from them, ``right`` to learn them.
+    """
+    made = processor(
+        text=list(texts),
+        images=[[image] for image in images],
+        return_tensors="pt",
+        padding=True,
+        padding_side=padding_side,
+        add_special_tokens=adds_special_tokens(processor.tokenizer, texts[0]),
+    )
+    extra = appended(processor.tokenizer, texts[0])
+    if not extra:
+        return made
+    shape = made["input_ids"].shape
+    if padding_side == "left":
+        for name, value in made.items():
+            if getattr(value, "shape", ())[:2] == shape:
+                made[name] = value[:, : shape[1] - extra]
+        return made
+    for row, length in enumerate(made["attention_mask"].sum(-1).tolist()):
+        made["attention_mask"][row, length - extra : length] = 0
+        made["input_ids"][row, length - extra : length] = processor.tokenizer.pad_token_id
+    return made
+
+
+def end_of_turn(processor: Any, asked: Conversation, name: str) -> list[int]:
+    """The token that the template itself writes behind an answer; empty where it writes none, or takes no answer."""
+    try:
+        _, _, behind = _around_an_answer(processor, asked, name)
+    except CouldNotRun:
+        return []
+    words = {str(token): number for number, token in processor.tokenizer.added_tokens_decoder.items()}
+    found = [word for word in words if word.strip() and behind.lstrip().startswith(word.strip())]
+    return [words[max(found, key=len)]] if found else []
 
 
 @dataclass(frozen=True)
@@ -171,7 +222,29 @@ def _rendered(processor: Any, turns: list[dict[str, Any]], add_generation_prompt
     from jinja2 import TemplateError
 
     owner = processor if getattr(processor, "chat_template", None) else processor.tokenizer
+    written = {"add_generation_prompt": add_generation_prompt, "tokenize": False}
+    named = owner.chat_template
+    if isinstance(named, dict) and len(named) == 1:
+        written["chat_template"] = next(iter(named.values()))
     try:
-        return str(owner.apply_chat_template(turns, add_generation_prompt=add_generation_prompt, tokenize=False))
+        return str(owner.apply_chat_template(turns, **written))
     except (TemplateError, TypeError):
         return None
+
+
+def _refuse_without_a_template(processor: Any, name: str) -> None:
+    """Refuse a checkpoint that does not say how it is asked, or says it in several ways.
+
+    Raises:
+        CouldNotRun: there is no chat template, or there are several and none is the default.
+    """
+    found = getattr(processor, "chat_template", None) or getattr(processor.tokenizer, "chat_template", None)
+    if not found:
+        raise CouldNotRun(
+            f"{name} has no chat template: set processor.chat_template to its base model's and save the processor"
+        )
+    if isinstance(found, dict) and len(found) > 1 and "default" not in found:
+        raise CouldNotRun(
+            f"{name} has the chat templates {', '.join(sorted(found))} and none that is the default: "
+            f"set processor.chat_template to one of them and save the processor"
+        )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from copy import copy
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,11 @@ from PIL import Image
 
 from emt_plugin.catalog import Question
 from emt_plugin.errors import CouldNotRun
-from emt_plugin.mllms.backend import MAX_NEW_TOKENS
 from emt_plugin.mllms.batch_size import BatchSize, Memory, cpu_memory, cuda_memory
 from emt_plugin.mllms.cache import roomy_cache
 from emt_plugin.mllms.checkpoint import Checkpoint
-from emt_plugin.mllms.conversation import Conversation, adds_special_tokens, conversation, label_candidates
+from emt_plugin.mllms.conversation import Conversation, conversation, end_of_turn, label_candidates, processed
+from emt_plugin.mllms.generation import checkpoint_generation, own_generation, shown
 from emt_plugin.mllms.label_scoring import Prompt, can_be_packed, nodes_of, scored_one_by_one, scored_packed
 from emt_plugin.mllms.label_trie import Candidates
 from emt_plugin.mllms.vision import VisionTower
@@ -29,6 +31,8 @@ CLOSE = {"float32": 1e-3}
 # What a plain RuntimeError says when memory has run out: on the CPU, on Apple's GPUs, in cuBLAS.
 OUT_OF_MEMORY = ("can't allocate memory", "backend out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 CLOSE_IN_HALF = 0.5
+# Where a template is asked what it writes behind any answer.
+ANY_PROMPT = "What is in the image?"
 
 
 class TransformersBackend:
@@ -43,6 +47,7 @@ class TransformersBackend:
         attention: implementation of attention; None for the model's own choice.
         store: where vision features are kept; None to keep none.
         say: told what a person who waits should know.
+        generation: ``own`` for a configuration of our own, ``checkpoint`` to follow the checkpoint's.
 
     Raises:
         CouldNotRun: transformers cannot load it, or it has no usable chat template.
@@ -58,6 +63,7 @@ class TransformersBackend:
         attention: str | None = None,
         store: Store | None = None,
         say: Callable[[str], None] = lambda text: None,
+        generation: str = "own",
     ) -> None:
         self.checkpoint = checkpoint
         self.device = device
@@ -70,6 +76,7 @@ class TransformersBackend:
         self.packs: bool | None = None if self._packable else False
         self._batches = BatchSize(batch_size, self._memory, timed=device == "cpu" and self.dtype == "float32")
         self._told = False
+        self._mode = generation
         self._fingerprint: str | None = None
         self._conversations: dict[str, Conversation] = {}
         self._prompt_ids: dict[str, torch.Tensor] = {}
@@ -92,6 +99,26 @@ class TransformersBackend:
             self._fingerprint = self.checkpoint.fingerprint()
         return self._fingerprint
 
+    @cached_property
+    def ends(self) -> list[int]:
+        """Tokens that end an answer: those of the generation config, of the tokenizer and of the chat template itself."""
+        known = end_tokens(self.model, self.processor.tokenizer)
+        return list(dict.fromkeys([*known, *end_of_turn(self.processor, self._asked(ANY_PROMPT), self.checkpoint.name)]))
+
+    @cached_property
+    def _generation(self) -> Any:
+        """The generation config in force, which is also the model's: transformers fills gaps from there."""
+        made = checkpoint_generation if self._mode == "checkpoint" else own_generation
+        config = made(self.model, self.ends, _pad_token(self.model, self.processor.tokenizer))
+        self.model.generation_config = config
+        return config
+
+    @property
+    def generation(self) -> dict[str, Any]:
+        """The generation config in force, as plain data."""
+        words = self.processor.tokenizer.convert_ids_to_tokens(self.ends)
+        return shown(self._generation, self._mode, words)
+
     def render(self, prompt: str) -> str:
         """The conversation as text: the checkpoint's own chat template with one image before the question."""
         return self._asked(prompt).text
@@ -108,21 +135,29 @@ class TransformersBackend:
             try:
                 seen += self._observed(batch, question, set(want))
             except RuntimeError as error:
+                if not ran_out_of_memory(error):
+                    raise self._cannot_be_asked(error) from None
                 self._smaller(len(batch), error)
+            except (ValueError, TypeError, LookupError, AttributeError) as error:
+                raise self._cannot_be_asked(error) from None
             else:
                 self._batches.fitted(len(batch), time.process_time() - before)
         return seen
 
     def _smaller(self, failed: int, error: RuntimeError) -> None:
         """Smaller batches from here on, after one of ``failed`` images did not fit."""
-        if not ran_out_of_memory(error):
-            raise error
         if not self._batches.failed(failed):
             raise CouldNotRun(
                 f"{self.checkpoint.name} ran out of memory on {self.device} with one image; "
                 f"use a larger device or --emt-dtype bfloat16"
             ) from None
         torch.cuda.empty_cache()
+
+    def _cannot_be_asked(self, error: Exception) -> CouldNotRun:
+        """What is said where transformers fails on a checkpoint that it could load."""
+        text = " ".join(str(error).split())[:200]
+        architecture = type(self.model).__name__
+        return CouldNotRun(f"{self.checkpoint.name}, a {architecture}, cannot be asked ({type(error).__name__}: {text})")
 
     @torch.inference_mode()
     def _observed(self, images: Sequence[Image.Image], question: Question, want: set[Want]) -> list[Observation]:
@@ -132,12 +167,14 @@ class TransformersBackend:
             return [Observation(features=found) for found in features]
         prompt = self._prompt(images, question.prompt)
         found = self.candidates_of(question) if "label_logprobs" in want else None
-        room = max(MAX_NEW_TOKENS if "answer" in want else 0, nodes_of(found) if found else 0)
-        # Layers of other kinds than attention have caches of their own.
+        most = self._refuse_too_long(prompt, found)
+        room = max(most if "answer" in want else 0, nodes_of(found) if found else 0)
+        # Layers of other kinds than attention have caches of their own, and beams have one each.
         cache = roomy_cache(room) if self._packable else None
         answers: list[tuple[str, int] | tuple[None, None]] = [(None, None)] * len(images)
         if "answer" in want:
-            answers = list(self._answers(prompt, cache))
+            alone = self._generation.num_beams == 1
+            answers = list(self._answers(prompt, cache if alone else None, most))
         scores: list[tuple[float, ...] | None] = [None] * len(images)
         tokens = None
         if found:
@@ -160,42 +197,61 @@ class TransformersBackend:
         if question not in self._prompt_ids:
             # All images have the same size for the tower, so one stands for all.
             self._prompt_ids[question] = self._processed(images[:1], question)["input_ids"].to(self.device)
+            self._refuse_other_image_tokens(self._prompt_ids[question], projected.shape[1])
         ids = self._prompt_ids[question].expand(len(images), -1)
         seen = {"image": BaseModelOutputWithPooling(pooler_output=list(projected))}
         return Prompt(ids, torch.ones_like(ids), {"mm_encoder_outputs": seen})
 
     def _processed(self, images: Sequence[Image.Image], question: str) -> Any:
-        text = self.render(question)
-        return self.processor(
-            text=[text] * len(images),
-            images=[[image] for image in images],
-            return_tensors="pt",
-            padding=True,
-            padding_side="left",
-            add_special_tokens=adds_special_tokens(self.processor.tokenizer, text),
-        )
+        return processed(self.processor, [self.render(question)] * len(images), images, "left")
 
-    def _answers(self, prompt: Prompt, cache: Any) -> Any:
-        """Greedy answers with the number of their tokens; fills the cache, where there is one."""
-        tokenizer = self.processor.tokenizer
-        pad = _pad_token(self.model, tokenizer)
+    def _refuse_other_image_tokens(self, ids: torch.Tensor, made: int) -> None:
+        """Refuse a processor that leaves another number of places for an image than the tower fills."""
+        written = int((ids == self.model.config.image_token_id).sum())
+        if written != made:
+            raise CouldNotRun(
+                f"the processor of {self.checkpoint.name} writes {written} image tokens where the tower makes {made}: set its "
+                f"patch_size, vision_feature_select_strategy and num_additional_image_tokens as its base model's has them"
+            )
+
+    def _refuse_too_long(self, prompt: Prompt, found: Candidates | None) -> int:
+        """How many tokens an answer may have.
+
+        Raises:
+            CouldNotRun: prompt and labels take more positions than the model has.
+        """
+        most = self._generation.max_new_tokens
+        positions = getattr(self.model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+        if not isinstance(positions, int) or positions < 1:
+            return int(most)
+        length = prompt.ids.shape[1]
+        longest = max(map(len, found.answers)) - found.dropped if found else 1
+        if length + longest > positions:
+            raise CouldNotRun(
+                f"the prompt takes {length} tokens{f' and a label up to {longest} more' if found else ''}, and "
+                f"{self.checkpoint.name} has {positions} positions: ask about fewer labels or in fewer words"
+            )
+        return int(min(most, positions - length))
+
+    def _answers(self, prompt: Prompt, cache: Any, most: int) -> list[tuple[str, int]]:
+        """Answers with the number of their tokens, at most ``most``; fills the cache, where there is one."""
+        config = copy(self._generation)
+        config.max_new_tokens = most
         made = self.model.generate(
             input_ids=prompt.ids,
             attention_mask=prompt.mask,
+            generation_config=config,
             **({} if cache is None else {"past_key_values": cache}),
-            max_new_tokens=MAX_NEW_TOKENS,
-            do_sample=False,
-            num_beams=1,
-            temperature=None,
-            top_p=None,
-            top_k=None,
-            pad_token_id=pad,
+            **({"tokenizer": self.processor.tokenizer} if config.stop_strings else {}),
             **prompt.inputs(),
         )
-        new = made[:, prompt.ids.shape[1] :]
-        lengths = (new != pad).sum(-1).tolist()
-        texts = self.processor.batch_decode(new, skip_special_tokens=True)
-        return [(text.strip(), length) for text, length in zip(texts, lengths, strict=True)]
+        return [self._said(tokens) for tokens in made[:, prompt.ids.shape[1] :].tolist()]
+
+    def _said(self, tokens: list[int]) -> tuple[str, int]:
+        """One answer's text and the number of its tokens, the one that ends it included; behind that is padding."""
+        length = next((at for at, token in enumerate(tokens) if token in self.ends), len(tokens))
+        text = self.processor.tokenizer.decode(tokens[:length], skip_special_tokens=True)
+        return text.strip(), min(length + 1, len(tokens))
 
     def _label_scores(self, prompt: Prompt, cache: Any, found: Candidates) -> torch.Tensor:
         """Images x labels; packed where that is possible and, as the first batch shows, right."""
@@ -266,8 +322,7 @@ class TransformersBackend:
         """The tokens of every label's answer behind the prompt."""
         if question not in self._candidates:
             asked = self._asked(question.prompt)
-            ends = end_tokens(self.model, self.processor.tokenizer)
-            self._candidates[question] = label_candidates(self.processor, asked, question, ends, self.checkpoint.name)
+            self._candidates[question] = label_candidates(self.processor, asked, question, self.ends, self.checkpoint.name)
         return self._candidates[question]
 
     def _memory(self) -> Memory | None:
@@ -310,9 +365,10 @@ def _vision(model: Any, processor: Any, store: Store, name: str) -> VisionTower 
 
 
 def end_tokens(model: Any, tokenizer: Any) -> list[int]:
-    """Tokens at which generation stops."""
+    """Tokens at which generation stops, by the generation config and by the tokenizer; 0 where neither has any."""
     ends = model.generation_config.eos_token_id
-    return [int(end) for end in (ends if isinstance(ends, list) else [ends, tokenizer.eos_token_id]) if end is not None] or [0]
+    known = [*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id]
+    return list(dict.fromkeys(int(end) for end in known if end is not None)) or [0]
 
 
 def _pad_token(model: Any, tokenizer: Any) -> int:
@@ -320,6 +376,14 @@ def _pad_token(model: Any, tokenizer: Any) -> int:
         if token is not None:
             return int(token)
     return 0
+
+
+def _complete(processor: Any, model: Any) -> None:
+    """Set what an older processor leaves to the model's configuration: how many tokens an image is."""
+    vision = getattr(model.config, "vision_config", None)
+    for name, owner in (("patch_size", vision), ("vision_feature_select_strategy", model.config)):
+        if hasattr(processor, name) and getattr(processor, name) is None and getattr(owner, name, None) is not None:
+            setattr(processor, name, getattr(owner, name))
 
 
 def load_model(
@@ -353,6 +417,7 @@ def load_model(
         from emt_plugin.mllms.adapter import with_adapter
 
         model = with_adapter(model, checkpoint.adapter, checkpoint.name)
+    _complete(processor, model)
     tokenizer = processor.tokenizer
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token

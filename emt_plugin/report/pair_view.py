@@ -215,9 +215,16 @@ def _ranked(pair: PairRecord, row: Row) -> str:
     return ", ".join(said)
 
 
+def _fact(value: Any) -> str:
+    """A fact as text: what it holds, where it holds several."""
+    return (
+        ", ".join(f"{key.replace('_', ' ')} {inner}" for key, inner in value.items()) if isinstance(value, dict) else str(value)
+    )
+
+
 def _facts(pair: PairRecord) -> list[tuple[str, str]]:
     facts = [("prompt", pair.prompt)]
-    facts += [(f"model: {key.replace('_', ' ')}", str(value)) for key, value in pair.model_facts.items() if value is not None]
+    facts += [(f"model: {key.replace('_', ' ')}", _fact(value)) for key, value in pair.model_facts.items() if value is not None]
     if pair.encoder:
         facts.append(("encoder", f"{pair.encoder.id} (from {pair.encoder.found_by}): {pair.encoder.tower}"))
     facts += [(f"images: {key}", str(value)) for key, value in pair.image_set_facts.items() if value is not None]

@@ -12,7 +12,10 @@ from emt_plugin.records import PairRecord, Row, RunRecord
 # Enough of a hash to name an image.
 HASH = 12
 # Options that decide what a model answers and how that is read.
-CARRIED = ("encoder", "revision", "catalog", "reference", "scorer", "label_score", "calibrate", "dtype", "device", "attention")
+CARRIED = (
+    "encoder", "revision", "catalog", "reference", "scorer", "label_score", "calibrate", "dtype", "device", "attention",
+    "generation",
+)  # fmt: skip
 
 
 def one_image(run: RunRecord, pair: PairRecord, row: Row) -> str:

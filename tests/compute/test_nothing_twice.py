@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers.models.clip.modeling_clip import CLIPVisionModel
 
 from emt_plugin.catalog import Catalog
-from emt_plugin.evaluation import Evaluator, models, observing
+from emt_plugin.evaluation import Evaluator, models
 from emt_plugin.mllms.checkpoint import find
 from emt_plugin.mllms.transformers_backend import TransformersBackend
 from emt_plugin.records import PairRecord
@@ -188,7 +188,8 @@ def test_an_answers_wording_matters_to_the_likelihood_alone(bench: Bench) -> Non
 
 
 def test_generation_settings(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(observing.GENERATION, "max_new_tokens", 31)
+    assert replace(bench, compute=replace(bench.compute, generation="checkpoint")).computed() == N
+    monkeypatch.setattr(models, "MAX_NEW_TOKENS", 31)
     assert bench.computed() == N
 
 

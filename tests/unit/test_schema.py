@@ -193,7 +193,7 @@ def pair_of(content: dict[str, Any]) -> dict[str, Any]:
 
 BROKEN: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "a field of the run is missing": (lambda run: run.pop("complete"), "'complete' is a required property"),
-    "another schema": (lambda run: run.update(schema=3), "4 was expected"),
+    "another schema": (lambda run: run.update(schema=4), "5 was expected"),
     "a field of a pair is missing": (lambda run: pair_of(run).pop("n_split"), "'n_split' is a required property"),
     "a key that is not spread out": (lambda run: pair_of(run).update(key={"model": "m"}), "'key' was unexpected"),
     "an extra key": (lambda run: pair_of(run)["scores"][0].update(score=1), "'score' was unexpected"),
