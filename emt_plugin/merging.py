@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from emt_plugin.earlier import beside_earlier, remember, rows_of
-from emt_plugin.gate.exit_code import FORGOT, INCOMPLETE, INCONCLUSIVE, PASSED, STOPPED, Outcome, exit_code
+from emt_plugin.gate.exit_code import FAILED, INCOMPLETE, INCONCLUSIVE, PASSED, STOPPED, Outcome, exit_code
 from emt_plugin.records import PairRecord, RunRecord, write_flips
 from emt_plugin.records.adjusting import adjusted, more, why_incomplete
 from emt_plugin.records.place import new_run_id
@@ -203,10 +203,10 @@ def _exit_code(runs: Sequence[RunRecord], pairs: Sequence[PairRecord]) -> int:
     failed = [run for run in runs if any(pair.gating and pair.gating.verdict == "FAIL" for pair in run.pairs)]
     return exit_code(
         Outcome(
-            pytest_code=next((c for c in codes if c not in (PASSED, FORGOT, STOPPED, INCOMPLETE, INCONCLUSIVE)), PASSED),
+            pytest_code=next((c for c in codes if c not in (PASSED, FAILED, STOPPED, INCOMPLETE, INCONCLUSIVE)), PASSED),
             stopped=STOPPED in codes,
             incomplete=INCOMPLETE in codes or not pairs or not all(pair.gating for pair in pairs),
-            test_failed=any(run.exit_code == FORGOT and run not in failed for run in runs),
+            test_failed=any(run.exit_code == FAILED and run not in failed for run in runs),
             verdicts=verdicts,
         )
     )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from emt_plugin.gate.exit_code import FORGOT, INCOMPLETE, INCONCLUSIVE, PASSED, USAGE
+from emt_plugin.gate.exit_code import FAILED, INCOMPLETE, INCONCLUSIVE, PASSED, USAGE
 from emt_plugin.history import HistoryError, pin, read_history
 from emt_plugin.records import Flip, RecordError, RunChanges, RunRecord
 from emt_plugin.records.adjusting import more
@@ -124,7 +124,7 @@ def _code(changes: RunChanges) -> int:
     verdicts = {change.comparison.verdict if change.comparison else None for change in changes.pairs}
     if not verdicts or None in verdicts:
         return INCOMPLETE
-    return FORGOT if "FAIL" in verdicts else INCONCLUSIVE if "INCONCLUSIVE" in verdicts else PASSED
+    return FAILED if "FAIL" in verdicts else INCONCLUSIVE if "INCONCLUSIVE" in verdicts else PASSED
 
 
 def _merge(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Where accuracy is lost between the encoder and the answer, step by step on the same images."""
+"""Where accuracy falls between the encoder and the answer, step by step on the same images."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-PASSED, FORGOT, STOPPED, INCOMPLETE, USAGE, NOTHING, INCONCLUSIVE = 0, 1, 2, 3, 4, 5, 7
+PASSED, FAILED, STOPPED, INCOMPLETE, USAGE, NOTHING, INCONCLUSIVE = 0, 1, 2, 3, 4, 5, 7
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Outcome:
 
 
 def exit_code(outcome: Outcome) -> int:
-    """4 usage error, 5 nothing selected, 2 stopped, 3 incomplete, 1 forgotten or a test failed, 7 inconclusive, else 0."""
+    """4 usage error, 5 nothing selected, 2 stopped, 3 incomplete, 1 a pair or a test failed, 7 inconclusive, else 0."""
     if outcome.pytest_code in (USAGE, NOTHING):
         return outcome.pytest_code
     if outcome.stopped:
@@ -36,8 +36,8 @@ def exit_code(outcome: Outcome) -> int:
     if outcome.incomplete or outcome.pytest_code == INCOMPLETE:
         return INCOMPLETE
     if outcome.test_failed or "FAIL" in outcome.verdicts:
-        return FORGOT
+        return FAILED
     if "INCONCLUSIVE" in outcome.verdicts:
         return INCONCLUSIVE
     # What is left of pytest's own: 0, 6 (too many warnings), or a plugin's. A 1 has been accounted for above.
-    return PASSED if outcome.pytest_code in (PASSED, FORGOT) else outcome.pytest_code
+    return PASSED if outcome.pytest_code in (PASSED, FAILED) else outcome.pytest_code

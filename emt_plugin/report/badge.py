@@ -11,8 +11,8 @@ from emt_plugin.records.files import write_atomically
 from emt_plugin.report.words import headline, points
 
 LABEL = "forgetting"
-COLOURS = {"PASS": "brightgreen", "FORGOT": "red", "INCONCLUSIVE": "yellow", "INCOMPLETE": "lightgrey"}
-# A run that exits with an error although no pair forgot: neither green nor a verdict.
+COLOURS = {"PASS": "brightgreen", "FAIL": "red", "FORGOT": "red", "INCONCLUSIVE": "yellow", "INCOMPLETE": "lightgrey"}
+# A run that exits with an error although no pair failed: neither green nor a verdict.
 OTHERWISE = "lightgrey"
 
 
@@ -46,12 +46,12 @@ def _message(run: RunRecord, state: str, count: str) -> str:
     gating = [pair.gating for pair in run.pairs if pair.gating]
     lost = [comparison.gap for comparison in gating if comparison.verdict == "FAIL"]
     accepted = sum(comparison.by_accepted_loss for comparison in gating)
-    if state == "FORGOT":
-        return f"FORGOT {count} ({points(min(lost))} points{' at worst' if len(lost) > 1 else ''})"
+    if state in {"FAIL", "FORGOT"}:
+        return f"{state} {count} ({points(min(lost))} points{' at worst' if len(lost) > 1 else ''})"
     if state == "INCOMPLETE":
         # It may have a verdict on every pair: then something else went wrong.
         missing = f" {count}" if len(gating) < len(run.pairs) else ""
-        return f"INCOMPLETE{missing}{f', {len(lost)} forgot' if lost else ''}"
+        return f"INCOMPLETE{missing}{f', {len(lost)} FAIL' if lost else ''}"
     if state == "PASS":
         notes = [f"{accepted} by an accepted loss"] * bool(accepted) + [f"exit code {run.exit_code}"] * bool(run.exit_code)
         return ", ".join([f"PASS {count}", *notes])

@@ -42,7 +42,7 @@ class ClassLine:
 
 
 def class_lines(pair: PairRecord, rows: Sequence[Row], counts: Sequence[Sequence[int]] | None) -> tuple[ClassLine, ...]:
-    """All classes that have images, those that lost most first.
+    """All classes that have images, those furthest below the reference first.
 
     Args:
         pair: its record.

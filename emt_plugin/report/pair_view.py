@@ -22,7 +22,7 @@ MOST_RANKED = 3
 MARKS = {"PASS": "✓", "FAIL": "✗", "INCONCLUSIVE": "?"}
 TONES = {"PASS": "pass", "FAIL": "fail"}
 REASONS = {
-    "lost": "lost against the reference",
+    "lost": "wrong where the reference is right",
     "flipped": "right before",
     "unsaid": "knows but cannot say",
 }
@@ -94,7 +94,7 @@ def pair_view(run: RunRecord, pair: PairRecord, rows: Sequence[Row], flips: Sequ
         cells=_cells(pair),
         sentence=words.verdict_line(pair),
         note=words.accepted_note(pair),
-        where=words.where_lost(pair),
+        where=words.where_it_falls(pair),
         steps=step_bars(pair.steps, pair.n) if len(pair.steps) > 1 else (),
         scorers=_scorers(pair),
         kinds=_kinds(pair),

@@ -21,7 +21,7 @@ from emt_plugin.report.words import (
     to_settle,
     tower_warnings,
     verdict,
-    where_lost,
+    where_it_falls,
 )
 
 HEAD = ("pair", "n", "model", "reference", "gap", "90% interval", "tolerance", "no class", "well formed", "verdict")
@@ -207,8 +207,8 @@ def notes(run: RunRecord) -> list[str]:
         text = pair.reason if pair.gating is None else "; ".join(filter(None, (to_settle(pair), accepted_note(pair))))
         if text:
             said.append(f"{pair.key.id}: {text}")
-        if pair.gating and pair.gating.verdict != "PASS" and len(pair.steps) > 1:
-            said.append(f"{pair.key.id}: {where_lost(pair)}")
+        if pair.gating and pair.gating.verdict != "PASS" and where_it_falls(pair):
+            said.append(f"{pair.key.id}: {where_it_falls(pair)}")
     said += [f"attention: {warning}" for warning in tower_warnings(run)]
     if run.reason and all(pair.gating for pair in run.pairs):
         said.append(f"incomplete: {run.reason}")

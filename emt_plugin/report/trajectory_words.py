@@ -49,9 +49,23 @@ def to_keep(run: Trajectory) -> str:
     if run.unmeasured:
         behind = ", ".join(run.unmeasured)
         return f"Keep no later one than {_named(kept)}{_cost(kept)}: {behind} was not measured on all image sets."
+    trained = _in_domain(run)
     alone = " It is the only checkpoint: between it and the base nothing was saved." if len(states) == 2 else ""
     held = "no image set outside the domain lost more than its tolerance"
-    return f"Keep the last, {_named(last)}: {cost(last)}; {held}.{alone}"
+    return f"Keep the last, {_named(last)}: {cost(last)}; {held}.{alone}{trained}"
+
+
+def _in_domain(run: Trajectory) -> str:
+    """That image sets which were trained on did not pass, which a run exits with and which decides nothing here."""
+    found: dict[str, list[str]] = {}
+    for state in run.states[1:]:
+        for cell in state.cells:
+            if cell.image_set in run.trained_on and cell.verdict not in (None, "PASS"):
+                found.setdefault(f"{cell.image_set} {cell.verdict}", []).append(state_name(state))
+    if not found:
+        return ""
+    said = "; ".join(f"{name} at {', '.join(states)}" for name, states in found.items())
+    return f" The exit code counts the image sets that it was trained on too ({said}); what to keep does not depend on them."
 
 
 def _stopped(run: Trajectory, kept: int, at: int) -> str:

@@ -73,6 +73,7 @@ class ReportView:
     detail: str
     number: Number | None
     terms: str
+    against: str
     not_passed: tuple[str, ...]
     attention: tuple[str, ...]
     replayed: str
@@ -100,7 +101,7 @@ def report_view(run: RunRecord, rows: Mapping[str, Sequence[Row]], flips: Mappin
     from emt_plugin.report.terminal import step_rows
 
     verdict, _, detail = words.headline(run).partition(": ")
-    tone = {"PASS": "pass", "FORGOT": "fail"}.get(verdict, "open")
+    tone = {"PASS": "pass", "FORGOT": "fail", "FAIL": "fail"}.get(verdict, "open")
     loud = [line.removeprefix("attention: ") for line in since_words.repeats(run) if line.startswith("attention: ")]
     return ReportView(
         run=run,
@@ -110,6 +111,7 @@ def report_view(run: RunRecord, rows: Mapping[str, Sequence[Row]], flips: Mappin
         detail=detail,
         number=_number(run),
         terms=words.terms(run),
+        against=words.against(run),
         not_passed=() if run.trajectories else tuple(words.not_passed(run)),
         attention=tuple(
             cut(text, MOST_LINE) for text in (*words.tower_warnings(run), *([run.reason] if run.reason else []), *loud)

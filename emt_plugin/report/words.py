@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from emt_plugin.forgetting.steps import CLEAN_ANSWER
 from emt_plugin.gate import Comparison
 from emt_plugin.records import PairRecord, Row, RunRecord
 
@@ -110,29 +113,32 @@ def mentions_scorer(comparison: Comparison) -> str:
     return "" if comparison.scorer == "answer" else f" by {comparison.scorer}"
 
 
-def where_lost(pair: PairRecord) -> str:
-    """One sentence that says where most of the accuracy goes; empty where there are no two steps."""
-    if len(pair.steps) < 2:
-        return ""
+def where_it_falls(pair: PairRecord) -> str:
+    """One sentence that says between which steps most of the accuracy goes; empty where there are but two to go between."""
+    steps = [step.name for step in pair.steps if step.name != CLEAN_ANSWER]
     found = pair.largest_loss
+    if len(steps) < 3 and (found is None or found.step != CLEAN_ANSWER):
+        return ""
     if found is None:
-        return "Nothing is lost on the way from {} to {}.".format(*(step.name for step in (pair.steps[0], pair.steps[-1])))
+        return f"Accuracy does not fall from {pair.steps[0].name} to {pair.steps[-1].name}."
     way = f"{points(found.whole)} points from {found.first} to {found.last}"
     place = PLACES.get((found.before, found.step), f"between {found.before} and {found.step}")
     part = f"{points(found.change)} [{points(found.low)}, {points(found.high)}]"
     chance = " That may be chance." if found.high >= 0 else ""
+    if (found.before, found.step) == (found.first, found.last):
+        return f"All of the fall is {place}: {part} points from {found.first} to {found.last}.{chance}"
     if found.share >= MOST:
-        return f"Most is lost {place}: {part} of {way}.{chance}"
-    return f"It is lost in several places: {way}; the largest part {place}: {part}.{chance}"
+        return f"Most of the fall is {place}: {part} of {way}.{chance}"
+    return f"The fall is in several places: {way}; the largest part {place}: {part}.{chance}"
 
 
 MOST = 0.5
-# What it means that accuracy is lost between two steps.
+# What it means that accuracy falls between two steps.
 PLACES = {
     ("encoder", "vision probe"): "before the projector, whose input holds less than the encoder's pooled output",
     ("vision probe", "projector probe"): "in the projector",
     ("encoder", "projector probe"): "up to and in the projector",
-    ("projector probe", "likelihood"): "in the language model, which no longer ranks by what the projector hands it",
+    ("projector probe", "likelihood"): "in the language model, which ranks by less than the projector hands it",
     ("vision probe", "likelihood"): "in projector and language model",
     ("encoder", "likelihood"): "before anything is said: the language model ranks other labels first",
     ("likelihood", "answer"): "in saying it: the language model ranks the label first and answers something else",
@@ -170,19 +176,48 @@ def terms(run: RunRecord) -> str:
     return f"Verdicts are by the scorer {gating.scorer}, against {against}."
 
 
+# What a FAIL says of pairs, by the kind of their reference. Only what was another state before can have been forgotten.
+SHORT_OF = {"encoder": "below {} encoder", "probe": "below the supervised probe"}
+
+
+def fails(found: Sequence[Comparison]) -> tuple[str, str]:
+    """How failed comparisons are called, and what is said of their pairs behind how many they are.
+
+    Against an encoder or a probe a model falls short; against a base, a checkpoint or another model, an earlier state, it forgot.
+    """
+    kinds = {comparison.reference.kind for comparison in found}
+    verb, whose = ("is", "its") if len(found) == 1 else ("are", "their")
+    short = [words.format(whose) for kind, words in SHORT_OF.items() if kind in kinds]
+    if short:
+        return "FAIL", f"{verb} {' or '.join(short)} by more than the tolerance"
+    return "FORGOT", "lost more than the tolerance"
+
+
+def against(run: RunRecord) -> str:
+    """What the verdicts are against, in one sentence; empty without any."""
+    gating = next((pair.gating for pair in run.pairs if pair.gating), None)
+    if gating is None:
+        return ""
+    names = dict.fromkeys(pair.gating.reference.id for pair in run.pairs if pair.gating)
+    if gating.reference.kind == "encoder":
+        return f"The reference that gates is each model's own vision encoder ({', '.join(names)})."
+    return f"The reference that gates is the {reference_name(gating)}."
+
+
 def headline(run: RunRecord) -> str:
     """The run in one line."""
+    failed = [pair.gating for pair in run.pairs if pair.gating and pair.gating.verdict == "FAIL"]
     verdicts = [pair.gating.verdict for pair in run.pairs if pair.gating]
     total = len(run.pairs)
     if not run.complete:
         missing = sum(pair.gating is None for pair in run.pairs)
-        failed = verdicts.count("FAIL")
-        also = f"; {failed} forgot" if failed else ""
+        also = f"; {len(failed)} {fails(failed)[1]}" if failed else ""
         if not missing:
             return f"INCOMPLETE: every pair has a verdict, and something else went wrong{also}"
         return f"INCOMPLETE: {missing} of {total} pairs have no verdict{also}"
-    if "FAIL" in verdicts:
-        return f"FORGOT: {verdicts.count('FAIL')} of {total} pairs lost more than their tolerance"
+    if failed:
+        called, said = fails(failed)
+        return f"{called}: {len(failed)} of {total} pairs {said}"
     if "INCONCLUSIVE" in verdicts:
         return f"INCONCLUSIVE: {verdicts.count('INCONCLUSIVE')} of {total} pairs are not settled by these images"
     accepted = sum(bool(pair.gating and pair.gating.by_accepted_loss) for pair in run.pairs)

@@ -129,7 +129,7 @@ class Expected:
         run = RunRecord.read(folder)
         pairs = {pair.key.id: pair.gating.verdict if pair.gating else None for pair in run.pairs}
         found = set(pairs.values())
-        word = "FORGOT" if "FAIL" in found else "INCONCLUSIVE" if "INCONCLUSIVE" in found else "PASS"
+        word = "FAIL" if "FAIL" in found else "INCONCLUSIVE" if "INCONCLUSIVE" in found else "PASS"
         sections = tuple(name for name in SECTIONS if name != "trend" or run.trends)
         return cls(word if run.complete else "INCOMPLETE", sections, pairs)
 

@@ -30,7 +30,7 @@ def test_a_model_that_forgot_fails_and_says_what(run: Start, workers: tuple[str,
     sets = ("--emt-image-set", "digits-mini", "--emt-image-set", "emoji-mini")
     done = run("--emt-model", "llava-mini-forgot", *sets, *workers, "--junitxml=junit.xml")
     assert done.code == 1, done.output
-    assert "FORGOT: 2 of 2 pairs" in done.output
+    assert "FAIL: 2 of 2 pairs are below their encoder by more than the tolerance" in done.output
     assert "FAIL llava-mini-forgot/emoji-mini: " in done.output
     assert "Traceback" not in done.output
     assert "emt_plugin/" not in done.output.replace(str(done.folder), "")

@@ -80,10 +80,10 @@ def test_three_scorers_and_the_steps_between(run: Start, workers: tuple[str, ...
         assert rate["rate"] == rate["count"] / 200
 
     report = (done.place / "report.html").read_text()
-    for said in ("Where it is lost", "projector probe", "text-embedding", "90% interval (Wilson)"):
+    for said in ("Where accuracy falls", "projector probe", "text-embedding", "90% interval (Wilson)"):
         assert said in report
     assert "accuracy from the encoder to the answer" in done.output
-    assert re.search(r"emoji-mini: (Most is lost|It is lost in several places)", done.output)
+    assert re.search(r"emoji-mini: (Most of the fall is|The fall is in several places)", done.output)
 
 
 def test_likelihood_alone_gates_and_generates_nothing(run: Start) -> None:

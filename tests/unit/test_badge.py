@@ -34,10 +34,10 @@ def by_accepted_loss() -> PairRecord:
         (make_run(PASS, PASS, PASS, PASS), "PASS 4 of 4", "brightgreen", False),
         (make_run(PASS, by_accepted_loss()), "PASS 2 of 2, 1 by an accepted loss", "brightgreen", False),
         (make_run(PASS, OPEN, OPEN, PASS, code=7), "INCONCLUSIVE 2 of 4", "yellow", True),
-        (make_run(FAIL, PASS, PASS, PASS, code=1), "FORGOT 1 of 4 (−30.0 points)", "red", True),
-        (make_run(FAIL, PASS, WORSE, OPEN, code=1), "FORGOT 2 of 4 (−40.0 points at worst)", "red", True),
+        (make_run(FAIL, PASS, PASS, PASS, code=1), "FAIL 1 of 4 (−30.0 points)", "red", True),
+        (make_run(FAIL, PASS, WORSE, OPEN, code=1), "FAIL 2 of 4 (−40.0 points at worst)", "red", True),
         (make_run(GONE, PASS, PASS, PASS, complete=False, code=3), "INCOMPLETE 1 of 4", "lightgrey", True),
-        (make_run(GONE, FAIL, PASS, PASS, complete=False, code=3), "INCOMPLETE 1 of 4, 1 forgot", "lightgrey", True),
+        (make_run(GONE, FAIL, PASS, PASS, complete=False, code=3), "INCOMPLETE 1 of 4, 1 FAIL", "lightgrey", True),
         (make_run(PASS, PASS, complete=False, code=2), "INCOMPLETE", "lightgrey", True),
         # An ordinary test failed beside the gate.
         (make_run(PASS, PASS, code=1), "PASS 2 of 2, exit code 1", "lightgrey", True),

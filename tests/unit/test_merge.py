@@ -135,7 +135,7 @@ def test_the_command_exits_as_the_joined_run(tmp_path: Path, capsys: pytest.Capt
     written(tmp_path / "parts" / "2", shard(2, "b"))
     assert main(["merge", str(tmp_path / "parts"), "--out", str(tmp_path / "out")]) == 1
     out = capsys.readouterr().out
-    assert "FORGOT: 2 of 3 pairs" in out
+    assert "FAIL: 2 of 3 pairs are below their encoder" in out
     assert "exit code: 1" in out
     assert main(["merge", str(tmp_path / "out" / "nothing"), "--out", str(tmp_path / "out")]) == 3
     assert "holds no run.json" in capsys.readouterr().err

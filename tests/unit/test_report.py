@@ -19,6 +19,7 @@ from emt_plugin.gate import Reference, Tolerance, compare, with_holm
 from emt_plugin.history import flips
 from emt_plugin.records import PairKey, PairRecord, Row, RunRecord, ScoreSummary, write_flips, write_predictions
 from emt_plugin.report import render, write_summary
+from emt_plugin.report.badge import badge
 from emt_plugin.report.classes import class_lines, confusion
 from emt_plugin.report.gallery import gallery, in_turns
 from emt_plugin.report.rerun import one_image
@@ -136,10 +137,10 @@ def test_two_nights_name_everything_on_the_first_screen(tmp_path: Path) -> None:
 def test_the_first_screen_says_what_happened(tmp_path: Path) -> None:
     run = judged(make_pair(60, 30, "lost"), make_pair(90, 0, "kept"), make_pair(80, 6, "open"))
     page = drawn(tmp_path, run, {})
-    first = page.text.partition("Where it is lost\n")[0].partition("{")[0] + page.text.partition("Skip to the pairs")[2]
+    first = page.text.partition("Where accuracy falls\n")[0].partition("{")[0] + page.text.partition("Skip to the pairs")[2]
     first = first.partition("What the wrong answers were")[0]
-    assert "FORGOT" in first
-    assert "1 of 3 pairs lost more than their tolerance" in first
+    assert "FAIL" in first
+    assert "1 of 3 pairs is below its encoder by more than the tolerance" in first
     assert "−30.0" in first
     for name in ("model/lost", "model/kept", "model/open"):
         assert name in first
@@ -283,7 +284,10 @@ def test_the_first_screen_names_what_did_not_pass(tmp_path: Path) -> None:
 
 def test_a_run_with_all_verdicts_and_a_fault_says_so() -> None:
     run = replace(make_run(make_pair(), complete=False, code=3), reason="test_x crashed")
-    assert headline(run) == "INCOMPLETE: every pair has a verdict, and something else went wrong; 1 forgot"
+    assert (
+        headline(run)
+        == "INCOMPLETE: every pair has a verdict, and something else went wrong; 1 is below its encoder by more than the tolerance"
+    )
 
 
 def test_a_large_page_shows_fewer_images_and_says_so(tmp_path: Path) -> None:
@@ -313,7 +317,7 @@ def test_confusion_counts_by_hand() -> None:
 def test_the_terminals_table_lines_up_and_counts() -> None:
     run = judged(make_pair(60, 30, "lost"), make_pair(90, 0, "kept"))
     lines = table(run)
-    assert lines[0] == "FORGOT: 1 of 2 pairs lost more than their tolerance"
+    assert lines[0] == "FAIL: 1 of 2 pairs is below its encoder by more than the tolerance"
     assert lines[2].split()[:3] == ["pair", "n", "model"]
     assert lines[3].rstrip().endswith("FAIL")
     assert lines[2].index("verdict") == lines[3].index("FAIL") == lines[4].index("PASS")
@@ -334,6 +338,33 @@ def test_the_summary_keeps_markup_out(tmp_path: Path) -> None:
     pair = replace(make_pair(60, 30), key=PairKey("model|x", "<b>images</b>"))
     judged(pair).write(tmp_path)
     text = write_summary(tmp_path).read_text()
-    row = next(line for line in text.splitlines() if "FAIL" in line)
+    row = next(line for line in text.splitlines() if line.startswith("|") and "FAIL" in line)
     assert len(re.findall(r"(?<!\\)\|", row)) == 11
     assert re.search(r"(?<!\\)<b", text) is None
+
+
+def against(kind: str) -> RunRecord:
+    pair = make_pair(60, 30)
+    comparisons = tuple(replace(c, reference=Reference(kind, "before")) for c in pair.comparisons)  # type: ignore[arg-type]
+    return judged(replace(pair, comparisons=comparisons))
+
+
+EARLIER_STATES = re.compile(r"\b(forgot|forgotten|no longer|lost|loses|lose)\b", re.IGNORECASE)
+
+
+@pytest.mark.parametrize("kind", ["encoder", "probe"])
+def test_without_an_earlier_state_nothing_is_said_to_be_forgotten(tmp_path: Path, kind: str) -> None:
+    run = against(kind)
+    page = drawn(tmp_path, run, {}).text.partition("Forgetting report")[2]
+    said = [*table(run), write_summary(tmp_path).read_text(), verdict_line(run.pairs[0]), str(badge(run)["message"]), page]
+    for text in said:
+        assert not EARLIER_STATES.search(text), EARLIER_STATES.findall(text)
+    assert headline(run).startswith("FAIL: 1 of 1 pairs is below ")
+    assert badge(run)["color"] == "red"
+
+
+@pytest.mark.parametrize("kind", ["model", "checkpoint"])
+def test_against_an_earlier_state_a_loss_is_forgetting(kind: str) -> None:
+    run = against(kind)
+    assert headline(run) == "FORGOT: 1 of 1 pairs lost more than the tolerance"
+    assert badge(run)["message"].startswith("FORGOT 1 of 1")

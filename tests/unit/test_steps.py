@@ -9,7 +9,7 @@ from scipy.stats import binomtest
 
 from emt_plugin.forgetting.steps import ORDER, Outcome, largest_loss, steps
 from emt_plugin.gate import PairedCounts, tango_interval, wilson_interval
-from emt_plugin.report.words import where_lost
+from emt_plugin.report.words import where_it_falls
 from tests.unit.test_records import make_pair
 
 
@@ -23,7 +23,7 @@ def way(*counts: tuple[str, int]) -> list[Outcome]:
 
 def sentence(*counts: tuple[str, int]) -> str:
     outcomes = way(*counts)
-    return where_lost(replace(make_pair(), steps=steps(outcomes), largest_loss=largest_loss(outcomes), n=100))
+    return where_it_falls(replace(make_pair(), steps=steps(outcomes), largest_loss=largest_loss(outcomes), n=100))
 
 
 def test_changes_are_paired_and_have_tangos_interval() -> None:
@@ -75,30 +75,49 @@ def test_nothing_is_lost(counts: list[tuple[str, int]]) -> None:
 
 def test_the_sentence() -> None:
     assert sentence(("encoder", 90), ("likelihood", 88), ("answer", 50)) == (
-        "Most is lost in saying it: the language model ranks the label first and answers something else: "
+        "Most of the fall is in saying it: the language model ranks the label first and answers something else: "
         "−38.0 [−46.2, −30.4] of −40.0 points from encoder to answer."
     )
     assert sentence(("encoder", 90), ("vision probe", 80), ("projector probe", 71), ("likelihood", 62)) == (
-        "It is lost in several places: −28.0 points from encoder to likelihood; the largest part before the projector, "
+        "The fall is in several places: −28.0 points from encoder to likelihood; the largest part before the projector, "
         "whose input holds less than the encoder's pooled output: −10.0 [−16.0, −6.1]."
     )
-    assert sentence(("encoder", 80), ("answer", 85)) == "Nothing is lost on the way from encoder to answer."
-    assert sentence(("encoder", 80)) == ""
+    assert sentence(("encoder", 80), ("likelihood", 80), ("answer", 85)) == "Accuracy does not fall from encoder to answer."
+    assert sentence(("encoder", 90), ("answer", 88), ("clean answer", 50)) == (
+        "Most of the fall is in form: the class is named in a sentence that says more or less than was asked: "
+        "−38.0 [−46.2, −30.4] of −40.0 points from encoder to clean answer."
+    )
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        [("encoder", 80)],
+        [("encoder", 80), ("answer", 85)],
+        [("encoder", 85), ("answer", 75)],
+        [("encoder", 85), ("answer", 75), ("clean answer", 75)],
+        [("encoder", 85), ("likelihood", 75)],
+        [("encoder", 85), ("answer", 75), ("clean answer", 74)],
+    ],
+)
+def test_between_two_steps_there_is_nothing_to_tell(counts: list[tuple[str, int]]) -> None:
+    assert sentence(*counts) == ""
 
 
 def test_without_an_encoder_the_way_begins_where_a_probe_is_strong_enough() -> None:
     said = sentence(("vision probe", 60), ("projector probe", 70), ("likelihood", 65), ("answer", 50))
     assert said.endswith("−15.0 [−21.8, −10.1] of −20.0 points from projector probe to answer.")
-    assert sentence(("vision probe", 40), ("likelihood", 65), ("answer", 50)).endswith(
-        "−15.0 points from likelihood to answer."
+    assert sentence(("vision probe", 40), ("likelihood", 65), ("answer", 50)) == (
+        "All of the fall is in saying it: the language model ranks the label first and answers something else: "
+        "−15.0 [−21.8, −10.1] points from likelihood to answer."
     )
 
 
 def test_what_may_be_chance_is_said_to_be() -> None:
     encoder, answer = [True] * 50 + [False] * 50, [False] * 6 + [True] * 44 + [True] * 4 + [False] * 46
-    outcomes = [Outcome("encoder", encoder), Outcome("answer", answer)]
+    outcomes = [Outcome("encoder", encoder), Outcome("likelihood", encoder), Outcome("answer", answer)]
     pair = replace(make_pair(), steps=steps(outcomes), largest_loss=largest_loss(outcomes), n=100)
-    assert where_lost(pair).endswith("of −2.0 points from encoder to answer. That may be chance.")
+    assert where_it_falls(pair).endswith("of −2.0 points from encoder to answer. That may be chance.")
 
 
 @pytest.mark.parametrize(("count", "n"), [(0, 10), (10, 10), (1, 10), (37, 314), (500, 1000), (1, 1), (0, 1)])
