@@ -8,7 +8,8 @@ from emt_plugin.catalog import ImageSetSpec, TrajectorySpec
 from emt_plugin.forgetting import Change
 from emt_plugin.forgetting.trajectory import Moment, Seen, Trajectory, trajectory
 from emt_plugin.records import PairKey, PairRecord, Row
-from emt_plugin.scoring.reader import Reader, words_of
+from emt_plugin.scoring.reader import Reader
+from emt_plugin.scoring.tokens import words_of
 
 
 def trajectories_of(

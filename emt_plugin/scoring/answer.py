@@ -13,12 +13,12 @@ class AnswerScorer:
     """Right if and only if the answer names the image's class and no other class of the set."""
 
     name = "answer"
-    version = "2"
+    version = "3"
     wants: frozenset[Want] = frozenset({"answer"})
 
     def __init__(self, context: ScorerContext) -> None:
         self._labels = context.labels
-        self._reader = Reader(context.labels, context.stems)
+        self._reader = Reader(context.labels, context.stems, context.synonyms)
         self._kinds = KindReader(context.labels, context.frames, context.others, (*context.stems, *context.other_stems))
 
     def score(self, observation: Observation, label: int, labels: Sequence[str]) -> Score:

@@ -7,10 +7,11 @@ besides. First match wins:
 kind                                rule                                                                  in the paper
 =================================== ===================================================================== ==============
 nothing                             no word at all
-refusal                             declines before it names anything
+unfinished reasoning                a block of reasoning that never ends, and no answer
+refusal                             asserts no class and declines, doubts or asks
 echo of the prompt                  repeats six words in a row of the question, its label list aside,
                                     and names no class or several
-several classes or a contradiction  names several classes of the set, or denies the one that it names     intrinsic
+several classes or a contradiction  names several classes of the set, or asserts none and denies one      intrinsic
 outside the label set               its one class is only a place: "a fish in a tank"                     extrinsic
 wrong class                         names one other class of the set                                      incorrect
 class of another image set          nothing but an opening, an article and a label of another image set
@@ -23,7 +24,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
 
-from emt_plugin.scoring.reader import Reader, Reading, Words, words_of
+from emt_plugin.scoring.reader import Reader, Reading
+from emt_plugin.scoring.tokens import Words, folded, words_of
 
 FailureKind = Literal[
     "wrong class",
@@ -32,6 +34,7 @@ FailureKind = Literal[
     "class of another image set",
     "echo of the prompt",
     "refusal",
+    "unfinished reasoning",
     "nothing",
     "unparseable ruling",
 ]
@@ -59,20 +62,22 @@ class KindReader:
     def __init__(
         self, labels: Sequence[str], frames: Iterable[str] = (), others: Iterable[str] = (), stems: Iterable[str] = ()
     ) -> None:
-        own = {words_of(label) for label in labels}
-        distinct = {words_of(label): label for label in others}
+        own = {_plain(label) for label in labels}
+        distinct = {_plain(label): label for label in others}
         self._others = Reader([label for words, label in distinct.items() if words and words not in own], stems)
-        self._frames = [words for frame in frames if len(words := words_of(frame)) >= SHORTEST_FRAME]
+        self._frames = [words for frame in frames if len(words := _plain(frame)) >= SHORTEST_FRAME]
 
     def kind(self, answer: str, reading: Reading, label: int) -> FailureKind | None:
         """What sort of wrong a read answer is, None where it is right."""
         if reading.empty:
             return "nothing"
+        if reading.unfinished:
+            return "unfinished reasoning"
         if reading.refused:
             return "refusal"
         if reading.prediction == label:
             return None
-        if len(reading.named) != 1 and self._is_echo(words_of(answer)):
+        if len(reading.named) != 1 and self._is_echo(_plain(answer)):
             return "echo of the prompt"
         if len(reading.named) > 1 or reading.denied:
             return "several classes or a contradiction"
@@ -82,6 +87,10 @@ class KindReader:
 
     def _is_echo(self, words: Words) -> bool:
         return any(_runs(frame, min(ECHO, len(frame))) & _runs(words, min(ECHO, len(frame))) for frame in self._frames)
+
+
+def _plain(text: str) -> Words:
+    return tuple(map(folded, words_of(text)))
 
 
 def _runs(words: Words, length: int) -> set[Words]:

@@ -108,6 +108,7 @@ class ScorerContext:
         frames: the question's text without the label list.
         others: label names of the image sets that the catalog knows.
         other_stems: openings of well-formed answers to them.
+        synonyms: further names of the labels, by label.
         rule: how ``likelihood`` sums: ``sum`` over the tokens of a label, or their ``mean``.
         calibrated: whether ``likelihood`` takes off what a label gets under a mean-grey image.
         neutral: log-probability of each label under a mean-grey image, with the same prompt.
@@ -120,6 +121,7 @@ class ScorerContext:
     frames: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
     other_stems: tuple[str, ...] = ()
+    synonyms: Mapping[str, Sequence[str]] = field(default_factory=dict)
     rule: Literal["sum", "mean"] = "sum"
     calibrated: bool = False
     neutral: Callable[[], Sequence[float]] = field(default=_nobody)

@@ -1,51 +1,69 @@
 """The strict reader: an answer names exactly one class of the set, or none.
 
-Matching is by whole words. Case, punctuation, underscores, hyphens, accents and articles do not matter; a plural
-counts where no other label owns it; ``three`` reads as ``3`` where labels are digits. At each word the longest label
-wins, so ``sweet pepper`` does not also name ``pepper``. An answer that denies a class (``not a dog``) names none.
+Reasoning is taken off first. Labels are found by whole words, the longest at each place, and by the strictest form that
+names any class: as written, then without accents, then by a synonym, then in the other number or with what is written on.
+What counts is what a clause asserts: a class that is denied, doubted, asked about or declined is not named.
 """
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
-Words = tuple[str, ...]
+import regex
 
-UNITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
-         "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen")  # fmt: skip
-TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
-# Beside one of these a number word is part of a larger number: the seven of twenty-seven is no 7.
-NUMBER_PARTS = frozenset({*UNITS, *TENS, "hundred", "thousand", "million"})
+from emt_plugin.scoring.forms import Classes, forms_of, stems_of
+from emt_plugin.scoring.numbers import LARGER, NUMBER_PARTS, TENS, UNITS, in_any_language
+from emt_plugin.scoring.reasoning import without_reasoning
+from emt_plugin.scoring.spans import Said, Span, plainly_said
+from emt_plugin.scoring.tokens import Token, Words, folded, is_character, tokens_of, words_of
+
 ARTICLES: tuple[Words, ...] = ((), ("a",), ("an",), ("the",), ("a", "n"))
 # Words that are labels of some sets and do other work in most sentences: "I can see the one".
 LETTERS = frozenset({"a", "i"})
 VERBS = frozenset({"can", "may", "will"})
 SUBJECTS = frozenset({"i", "you", "we", "it", "they", "that", "this", "he", "she", "one", "who", "which"})
 JOINS = frozenset({"or", "and"})
-DENIALS = frozenset({"not", "isnt", "arent", "wasnt", "never", "neither", "nor"})
 PLACES = frozenset({"in", "inside", "into", "on", "onto", "at", "near", "under", "behind", "beside", "above"})
 ARTICLE_WORDS = frozenset({"a", "an", "the", "n", "any"})
-PLURALS = {"mouse": "mice", "goose": "geese", "foot": "feet", "tooth": "teeth", "person": "people", "child": "children",
-           "ox": "oxen", "wolf": "wolves", "leaf": "leaves", "knife": "knives"}  # fmt: skip
-SINGULARS = {plural: singular for singular, plural in PLURALS.items()}
-NO_PLURAL = frozenset({"news", "lens", "series", "species"})
-# A number with separators is one word. Scripts written without spaces are read by runs of one script.
-HAN, HIRAGANA, KATAKANA = "\u3005\u3400-\u9fff\uf900-\ufaff", "\u3040-\u309f", "\u30a0-\u30ff"
-WORD = re.compile(rf"\d+(?:[.,:]\d+)+|[{HAN}]+|[{HIRAGANA}]+|[{KATAKANA}]+|[^\W_{HAN}{HIRAGANA}{KATAKANA}]+")
 # Neighbouring words are also tried as one, so that "hot dog" is `hotdog`; short ones would join by accident.
 JOINED_WORDS = 3
 SHORTEST_JOINED = 3
-APOSTROPHE = re.compile(r"(?<=\w)['\u2019\u02bc](?=\w)")
-REFUSAL = re.compile(
-    r"\b(?:i|we) (?:can ?not|cant|could not|couldnt|am unable|am not able|are unable|are not able|dont know|do not know)\b"
-    r"|\bim (?:unable|not able)\b"
-    r"|\bunable to (?:determine|identify|tell|see|recogni[sz]e|answer|view)\b"
-    r"|\b(?:impossible|not possible) to (?:determine|identify|tell|say|see)\b"
-    r"|\bas an ai\b"
+HAN = regex.compile(r"\p{Script=Han}")
+HIRAGANA = regex.compile(r"\p{Script=Hiragana}")
+# What may stand right before a label of one Han character, and right behind it: elsewhere it is part of another word.
+BEFORE_HAN = frozenset(
+    "这這那是只隻条條匹头頭个個张張的有一二三两兩几幾辆輛台架艘朵棵本把件双雙位名座间間为為叫像种種此該该其某和与與及或在看见見到了出不没沒非无無大小黑白红紅黄黃"
+    "蓝藍绿綠灰棕幼新旧舊老成"
+)
+BEHIND_HAN = frozenset("的了吗嗎呢吧啊呀在是和与與及或、们們也都正坐站躺睡跑走吃看趴卧臥叫飞飛游有里裡中旁边邊图圖照片吗而但")
+# What may stand before a label in Hiragana, and behind it.
+BEFORE_HIRAGANA = frozenset("はがをのにもでとやいなたるくぐうか")
+BEHIND_HIRAGANA = (
+    "です",
+    "だ",
+    "で",
+    "は",
+    "が",
+    "を",
+    "の",
+    "に",
+    "と",
+    "も",
+    "へ",
+    "や",
+    "か",
+    "ね",
+    "よ",
+    "な",
+    "から",
+    "まで",
+    "じ",
+    "ら",
+    "み",
+    "い",
 )
 
 
@@ -54,12 +72,14 @@ class Reading:
     """What an answer says.
 
     Attributes:
-        named: indices of the classes it names, each once, in order of first mention.
-        refused: it declines to answer.
+        named: indices of the classes it asserts, each once, in order of first mention; where it asserts none, of those
+            that it mentions.
+        refused: it declines to answer, or leaves open or asks what it mentions.
         empty: it has no word at all.
         well_formed: nothing is left beyond an opening, an article and one label.
-        denied: it says of a class that it is not it.
+        denied: it asserts no class and denies one, or denies what it asserts.
         as_place: every class is named only as where something is.
+        unfinished: it is reasoning that never came to an answer.
     """
 
     named: tuple[int, ...]
@@ -68,11 +88,12 @@ class Reading:
     well_formed: bool
     denied: bool = False
     as_place: bool = False
+    unfinished: bool = False
 
     @property
     def prediction(self) -> int | None:
         """The one class named, or None."""
-        return self.named[0] if len(self.named) == 1 and not (self.refused or self.denied) else None
+        return self.named[0] if len(self.named) == 1 and not (self.refused or self.denied or self.unfinished) else None
 
 
 class Mention(NamedTuple):
@@ -80,7 +101,12 @@ class Mention(NamedTuple):
 
     at: int
     words: Words
-    classes: frozenset[int]
+    classes: Classes
+
+    @property
+    def span(self) -> Span:
+        """Its place among the answer's words."""
+        return Span(self.at, self.at + len(self.words))
 
 
 class Reader:
@@ -89,74 +115,102 @@ class Reader:
     Args:
         labels: the label names.
         stems: openings that an answer may have and still be well formed.
+        synonyms: further names by label.
     """
 
-    def __init__(self, labels: Sequence[str], stems: Iterable[str] = ()) -> None:
-        self._forms = _forms(labels)
-        self._own = {words_of(label) for label in labels}
-        self._longest = max([JOINED_WORDS, *(len(form) for form in self._forms)])
+    def __init__(
+        self,
+        labels: Sequence[str],
+        stems: Iterable[str] = (),
+        synonyms: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    ) -> None:
+        self._turkish = any("ı" in label or "İ" in label for label in labels)
+        self._forms = forms_of(labels, synonyms, self._turkish)
+        self._digits = bool(labels) and all("".join(words_of(label)).isdigit() for label in labels)
+        self._known: dict[str, Reading] = {}
         self._openings = [(*words_of(stem), *article) for stem in ("", *stems) for article in ARTICLES]
 
     def read(self, answer: str) -> Reading:
         """What ``answer`` says; never raises."""
-        words = words_of(answer)
-        mentions = _meant(list(self._mentions(words)), words)
-        named = tuple(dict.fromkeys(index for mention in mentions for index in sorted(mention.classes)))
-        refusal = REFUSAL.search(" ".join(words))
-        first = len(" ".join((*words[: mentions[0].at], ""))) if mentions else None
+        if answer not in self._known:
+            self._known[answer] = self._read(answer)
+        return self._known[answer]
+
+    def _read(self, answer: str) -> Reading:
+        found = without_reasoning(answer)
+        tokens = tokens_of(found.text, self._turkish)
+        words = tuple(token.text for token in tokens if token.kind == "word")
+        mentions, otherwise = _meant(self._mentions(words), words)
+        said = _said(tokens, [mention.span for mention in mentions])
+        asserted, denied = (_classes(mentions, said.statuses, status) for status in ("asserted", "denied"))
+        every = tuple(dict.fromkeys(index for mention in mentions for index in sorted(mention.classes)))
+        named = asserted or every
         return Reading(
             named=named,
-            refused=refusal is not None and (first is None or refusal.start() <= first),
-            empty=not words,
+            refused=(otherwise and said.declines) if asserted else not denied and (said.declines or bool(mentions)),
+            empty=not words_of(answer),
             well_formed=len(named) == 1 and self._is_well_formed(words),
-            denied=any(_is_denied(mention, words) for mention in mentions),
+            denied=bool(set(asserted) & set(denied)) if asserted else bool(denied),
             as_place=bool(mentions) and all(_is_place(mention, words) for mention in mentions),
+            unfinished=found.unfinished,
         )
 
-    def _mentions(self, words: Words) -> Iterator[Mention]:
-        """Each label mentioned, longest first at every word."""
+    def _mentions(self, words: Words) -> list[Mention]:
+        """Each label mentioned, longest first at every word; in digits' sets a whole answer may be a foreign number word."""
+        found = list(self._found(words))
+        if not found and self._digits:
+            number = in_any_language(words)
+            classes = None if number is None else self._forms.classes((str(number),))
+            return [Mention(0, words, classes)] if classes else []
+        return found
+
+    def _found(self, words: Words) -> Iterator[Mention]:
         at = 0
         while at < len(words):
-            for length in range(min(self._longest, len(words) - at), 0, -1):
+            for length in range(min(max(self._forms.longest, JOINED_WORDS), len(words) - at), 0, -1):
                 form = words[at : at + length]
                 classes = self._classes(form)
-                if classes and not self._is_part_of_a_number(words, at, form):
+                if classes and not self._is_part_of_a_number(words, at, form) and _stands_alone(words, at, form):
                     yield Mention(at, form, classes)
                     at += length
                     break
             else:
                 at += 1
 
-    def _classes(self, words: Words) -> frozenset[int] | None:
-        """The classes that exactly these words name, as they stand or written as one."""
+    def _classes(self, words: Words) -> Classes | None:
+        """The classes that exactly these words name, as they stand, written as one, or without what is written on."""
+        found = self._forms.classes(words)
+        if found:
+            return found
         joinable = 1 < len(words) <= JOINED_WORDS and all(len(word) >= SHORTEST_JOINED for word in words)
-        return self._forms.get(words) or (self._forms.get(("".join(words),)) if joinable else None)
+        if joinable:
+            found = self._forms.classes(("".join(words),))
+        if found:
+            return found
+        *first, last = words
+        return next((found for stem in stems_of(last) if stem and (found := self._forms.classes((*first, stem)))), None)
 
     def _is_part_of_a_number(self, words: Words, at: int, form: Words) -> bool:
-        if form in self._own or not set(form) <= NUMBER_PARTS:
+        plain = {folded(word) for word in form}
+        if not plain <= NUMBER_PARTS:
             return False
-        beside = {*words[max(at - 1, 0) : at], *words[at + len(form) : at + len(form) + 1]} - set(form)
-        return bool(beside & NUMBER_PARTS)
+        before, after = set(words[max(at - 1, 0) : at]), set(words[at + len(form) : at + len(form) + 1])
+        if form in self._forms.own:
+            return bool(before & {*TENS, *LARGER}) or (form[-1] in TENS and bool(after & {*UNITS}))
+        return bool(((before | after) - set(form)) & NUMBER_PARTS)
 
     def _is_well_formed(self, words: Words) -> bool:
         return any(
             words[: len(opening)] == opening and self._classes(words[len(opening) :]) is not None for opening in self._openings
-        )
-
-
-def words_of(text: str) -> Words:
-    """The words of a text: case-folded, without accents, punctuation, underscores and hyphens."""
-    whole = APOSTROPHE.sub("", unicodedata.normalize("NFKC", text).casefold())
-    decomposed = unicodedata.normalize("NFD", whole)
-    plain = "".join(sign for sign in decomposed if not "\u0300" <= sign <= "\u036f")
-    return tuple(WORD.findall(unicodedata.normalize("NFC", plain)))
+        ) and bool(words)
 
 
 def unreadable(labels: Sequence[str]) -> tuple[str, ...]:
     """A label without a word, or two labels with the same words: no answer could name them. Empty where all is well."""
+    turkish = any("ı" in label or "İ" in label for label in labels)
     seen: dict[Words, str] = {}
     for label in labels:
-        form = words_of(label)
+        form = words_of(label, turkish)
         if not form:
             return (label,)
         if form in seen:
@@ -165,8 +219,24 @@ def unreadable(labels: Sequence[str]) -> tuple[str, ...]:
     return ()
 
 
-def _meant(mentions: list[Mention], words: Words) -> list[Mention]:
-    """The mentions without words that do other work in the sentence, unless nothing else names a class."""
+def _said(tokens: Sequence[Token], spans: Sequence[Span]) -> Said:
+    plain = plainly_said(tokens, spans)
+    if plain is not None:
+        return plain
+    # Its cues take a moment to compile, and most answers of a model that does what it is asked need none.
+    from emt_plugin.scoring.clauses import said_of
+
+    return said_of(tokens, spans)
+
+
+def _classes(mentions: Sequence[Mention], statuses: Sequence[str], status: str) -> tuple[int, ...]:
+    """The classes of the mentions of which one thing is said, each once."""
+    chosen = (mention for mention, found in zip(mentions, statuses, strict=True) if found == status)
+    return tuple(dict.fromkeys(index for mention in chosen for index in sorted(mention.classes)))
+
+
+def _meant(mentions: list[Mention], words: Words) -> tuple[list[Mention], bool]:
+    """The mentions without words that do other work in the sentence; where there is no other, those, and that they do."""
 
     def works_otherwise(mention: Mention) -> bool:
         (first, *more) = mention.words
@@ -178,7 +248,23 @@ def _meant(mentions: list[Mention], words: Words) -> list[Mention]:
             return bool(after)
         return (first in VERBS and before in SUBJECTS) or (first == "one" and before != "a")
 
-    return [mention for mention in mentions if not works_otherwise(mention)] or mentions
+    kept = [mention for mention in mentions if not works_otherwise(mention)]
+    return (kept, False) if kept else (mentions, bool(mentions))
+
+
+def _stands_alone(words: Words, at: int, form: Words) -> bool:
+    """Whether a label in a script without spaces is no part of a longer word, as far as its neighbours tell."""
+    if not all(is_character(word) for word in form):
+        return True
+    before = words[at - 1] if at else ""
+    behind = "".join(words[at + len(form) : at + len(form) + 2])
+    if len(form) == 1 and HAN.match(form[0]):
+        left = not HAN.match(before) or before in BEFORE_HAN
+        return left and (not HAN.match(behind) or behind[0] in BEHIND_HAN)
+    if all(HIRAGANA.match(word) for word in form):
+        left = not HIRAGANA.match(before) or before in BEFORE_HIRAGANA
+        return left and (not HIRAGANA.match(behind) or behind.startswith(BEHIND_HIRAGANA))
+    return True
 
 
 def _before(mention: Mention, words: Words) -> Words:
@@ -189,78 +275,7 @@ def _before(mention: Mention, words: Words) -> Words:
     return before
 
 
-def _is_denied(mention: Mention, words: Words) -> bool:
-    last = _before(mention, words)[-1:]
-    # "No. 8" is a number.
-    return last != () and (last[0] in DENIALS or (last[0] == "no" and mention.words[0].isalpha()))
-
-
 def _is_place(mention: Mention, words: Words) -> bool:
     """Whether a mention follows "in a", "on the" and the like, and something stands before that."""
     before = _before(mention, words)
     return 1 < len(before) < mention.at and before[-1] in PLACES
-
-
-def _forms(labels: Sequence[str]) -> Mapping[Words, frozenset[int]]:
-    """Every accepted form of every label. A label's own form is never taken by another's variant."""
-    forms: dict[Words, set[int]] = {}
-    for index, label in enumerate(labels):
-        forms.setdefault(words_of(label), set()).add(index)
-    own = set(forms)
-    for index, label in enumerate(labels):
-        # "T-shirt/top" may be called by either name.
-        names = {words_of(label), *(words_of(name) for name in label.split("/"))}
-        for variant in {*names, *(variant for name in names for variant in _variants(name))}:
-            if variant not in own:
-                forms.setdefault(variant, set()).add(index)
-    return {form: frozenset(classes) for form, classes in forms.items() if form and (form in own or len(classes) == 1)}
-
-
-def _variants(words: Words) -> Iterator[Words]:
-    if not words:
-        return
-    *first, last = words
-    joined = "".join(words)
-    if len(words) > 1:
-        yield (joined,)
-    if last.isascii() and last.isdigit() and len(last) <= 2:
-        yield (*first, *_number_words(int(last)))
-    elif last.isalpha():
-        for other in _other_number(last):
-            yield (*first, other)
-            if first:
-                yield (joined.removesuffix(last) + other,)
-
-
-def _number_words(number: int) -> Words:
-    """A number below 100 in English words."""
-    if number < len(UNITS):
-        return (UNITS[number],)
-    tens = TENS[number // 10 - 2]
-    return (tens, UNITS[number % 10]) if number % 10 else (tens,)
-
-
-def _other_number(word: str) -> Iterator[str]:
-    """Plurals of a singular and singulars of a plural, by English rules."""
-    if len(word) < 2 or word in NO_PLURAL:
-        return
-    for irregular in (PLURALS, SINGULARS):
-        if word in irregular:
-            yield irregular[word]
-    for ending, other in (("man", "men"), ("men", "man")):
-        if word.endswith(ending):
-            yield word.removesuffix(ending) + other
-    if word[-1] == "y" and word[-2] not in "aeiou":
-        yield word[:-1] + "ies"
-    elif re.search(r"(s|x|z|ch|sh)$", word):
-        yield word + "es"
-    else:
-        yield word + "s"
-    if word.endswith("o"):
-        yield word + "es"
-    if len(word) > 4 and word.endswith("ies"):
-        yield word[:-3] + "y"
-    elif len(word) > 4 and re.search(r"(s|x|z|ch|sh)es$", word):
-        yield word[:-2]
-    if len(word) > 3 and word[-1] == "s" and not word.endswith(("ss", "us", "is")):
-        yield word[:-1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from emt_plugin.scoring.protocol import Observation, Score, ScorerContext, Want
-from emt_plugin.scoring.reader import words_of
+from emt_plugin.scoring.tokens import words_of
 
 
 class TextEmbeddingScorer:
