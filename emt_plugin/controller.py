@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 import traceback
 from contextlib import suppress
@@ -16,6 +15,7 @@ import pytest
 from emt_plugin.errors import one_line
 from emt_plugin.forgetting import Trajectory
 from emt_plugin.gate.exit_code import INCOMPLETE, NOTHING, STOPPED, Outcome, exit_code
+from emt_plugin.gate.tolerances import accepted_of
 from emt_plugin.link import COULD_NOT_RUN, SKIPPED, ended, key_of, pair_id_of, pairs_of, worse
 from emt_plugin.records import (
     Flip,
@@ -31,7 +31,7 @@ from emt_plugin.records import (
     write_predictions,
 )
 from emt_plugin.records.adjusting import adjusted, why_incomplete
-from emt_plugin.records.place import new_run_id
+from emt_plugin.run_folder import Claim, claimed
 from emt_plugin.settings import Settings
 from emt_plugin.workers.place import PLACE
 
@@ -41,13 +41,17 @@ Rows = dict[str, list[Row]]
 class Controller:
     """Registered in the controlling process of an active session."""
 
-    def __init__(self, config: pytest.Config, settings: Settings) -> None:
+    def __init__(self, config: pytest.Config, settings: Settings, claim: Claim | None = None, by_fixture: bool = False) -> None:
         self._config = config
         self._settings = settings
         self._asked = bool(settings.given)
+        self._by_fixture = by_fixture
         now = datetime.now(UTC)
-        self.run_id = new_run_id(now)
-        self.folder = settings.report.folder / self.run_id
+        check_history(settings.report.history)
+        mine = claim or claimed_folder(settings.report.folder, now)
+        config.add_cleanup(mine.leave)
+        self.folder = mine.folder
+        self.run_id = self.folder.name
         self._started = now.isoformat(timespec="seconds")
         self._clock = time.monotonic()
         self._by_id = {key.id: key for key in settings.keys}
@@ -62,8 +66,6 @@ class Controller:
         self._interrupted = False
         self._test_failed = False
         self._lines: list[str] = []
-        check_writable(settings.report.folder)
-        check_history(settings.report.history)
         config.stash[PLACE] = RunPlace(self.folder, "main")
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -136,7 +138,7 @@ class Controller:
 
     def _nothing_to_gate(self, session: pytest.Session, code: int, stopped: bool) -> None:
         """A run that asked for the gate by an option and selected none of it must not pass."""
-        if not self._asked or code not in (0, 1, 2):
+        if not (self._asked or (self._by_fixture and self._faults)) or code not in (0, 1, 2):
             return
         if stopped:
             session.exitstatus = STOPPED
@@ -159,7 +161,8 @@ class Controller:
 
     def _all_pairs(self) -> list[PairRecord]:
         """A record for every pair that was selected or measured; without a measurement, with what the journals hold."""
-        self._journalled = read_journals(self.folder / "journal")
+        kept = {key.id: pair.measurement for key, pair in self._records.items() if pair.measurement}
+        self._journalled = read_journals(self.folder / "journal", kept)
         pairs = [
             self._records.get(key) or PairRecord(key, status="not-run", reason="the run ended before it")
             for key in dict.fromkeys([*self._selected, *self._records])
@@ -188,7 +191,11 @@ class Controller:
             complete=complete,
             exit_code=code,
             reason=why_incomplete(pairs, self._faults),
-            settings=self._settings.as_record(),
+            settings={
+                **self._settings.as_record(),
+                "models": list(dict.fromkeys(pair.key.model for pair in pairs)),
+                "image_sets": list(dict.fromkeys(pair.key.image_set for pair in pairs)),
+            },
             environment=describe(self._config.rootpath, self._config.invocation_params.args),
             pairs=tuple(pairs),
             shard=self._settings.shard,
@@ -277,7 +284,7 @@ class Controller:
         from emt_plugin.gate.tolerances import loss_to_accept, update_accepted_losses
 
         losses = {
-            pair.key.id: (loss_to_accept(pair.gating.low), str(pair.image_set_facts["fingerprint"])[:16])
+            pair.key.id: (loss_to_accept(pair.gating.low), str(pair.image_set_facts["fingerprint"])[:16], bundled_pair(pair))
             for pair in pairs
             if pair.gating and pair.gating.low <= -pair.gating.tolerance.policy
         }
@@ -291,20 +298,23 @@ def incomplete(run: RunRecord, reason: str) -> RunRecord:
     return replace(run, complete=False, exit_code=code, reason=one_line(reason))
 
 
-def check_writable(reports: Path) -> None:
-    """Refuse to start a run that could not be recorded.
+def claimed_folder(reports: Path, now: datetime) -> Claim:
+    """The run's own folder; made now, so that a run that could not be recorded does not start.
 
     Raises:
         pytest.UsageError: nothing can be written under ``reports``.
     """
     try:
-        reports.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=reports):
-            pass
+        return claimed(reports, now)
     except OSError as error:
         raise pytest.UsageError(
             f"emt: cannot write to {reports} ({error.strerror}); name another folder with --emt-reports DIR"
         ) from None
+
+
+def bundled_pair(pair: PairRecord) -> str | None:
+    """What a loss is accepted of, where model and image set are bundled: another of the same name is another."""
+    return accepted_of(pair.model_facts.get("adapter") or pair.model_facts.get("source"), pair.image_set_facts.get("source"))
 
 
 def check_history(path: Path | None) -> None:

@@ -28,9 +28,32 @@ def describe(root: Path, arguments: Iterable[str]) -> dict[str, Any]:
         "cores": cores(),
         "gpus": len(visible_gpus()),
         "git": _git(root),
-        "command": shlex.join([Path(sys.argv[0]).name or "pytest", *map(str, arguments)]).replace(str(Path.home()), "~"),
+        "command": command(sys.argv[0], arguments, Path.home()),
         "ci": os.environ.get("CI") is not None,
     }
+
+
+def command(program: str, arguments: Iterable[str], home: Path) -> str:
+    """What runs pytest again, as a shell takes it; the home folder without the user's name.
+
+    Args:
+        program: ``sys.argv[0]``: of ``python -m pytest`` a file that is no program.
+        arguments: as pytest was given them.
+        home: the user's.
+    """
+    name = Path(program).name
+    words = ["python", "-m", "pytest"] if name.endswith(".py") else [name or "pytest"]
+    return " ".join([*words, *(_word(str(argument), str(home)) for argument in arguments)])
+
+
+def _word(text: str, home: str) -> str:
+    """One word for a shell, which reads ``~`` outside quotes alone and at the beginning of a word."""
+    before, found, behind = text.partition(home)
+    if not found or (behind and not behind.startswith("/")) or home == "/":
+        return shlex.quote(text)
+    if not before:
+        return "~" + (f"/{shlex.quote(behind[1:])}" if behind[1:] else "")
+    return f'{shlex.quote(before)}"$HOME"{shlex.quote(behind) if behind else ""}'
 
 
 def _version(package: str) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ from emt_plugin.earlier import beside_earlier, remember, rows_of
 from emt_plugin.gate.exit_code import FAILED, INCOMPLETE, INCONCLUSIVE, PASSED, STOPPED, Outcome, exit_code
 from emt_plugin.records import PairRecord, RunRecord, write_flips
 from emt_plugin.records.adjusting import adjusted, more, why_incomplete
-from emt_plugin.records.place import new_run_id
 from emt_plugin.report import write_all
+from emt_plugin.run_folder import claimed, new_run_id
 from emt_plugin.settings import Reporting
 
 # Of each pair, beside the record.
@@ -54,8 +54,8 @@ def merge(folders: Sequence[Path], report: Reporting, grid: bool = True) -> tupl
     """
     parts = [Part(folder, RunRecord.read(folder)) for given in folders for folder in run_folders(given)]
     run = joined([part.run for part in parts], grid)
-    folder = report.folder / run.run_id
-    folder.mkdir(parents=True)
+    folder = claimed(report.folder, datetime.now(UTC)).folder
+    run = replace(run, run_id=folder.name)
     for part in parts:
         _carry(part.folder, folder)
     rows = rows_of(folder, run)

@@ -13,7 +13,6 @@ from emt_plugin import sizes
 from emt_plugin.catalog import Catalog, CatalogError, ImageSetSpec, ModelSpec, TrajectorySpec, trajectories
 from emt_plugin.gate import Tolerances, TolerancesError
 from emt_plugin.gate.tolerances import ACCEPTED_BY, parse_tolerance, refuse_inline_tables
-from emt_plugin.plugin import is_active
 from emt_plugin.records import Shard
 from emt_plugin.scoring import ScorerError, scorer_factory
 from emt_plugin.settings import (
@@ -36,8 +35,6 @@ from emt_plugin.store import DEFAULT_FOLDER, MODES
 Pairs = tuple[tuple[ModelSpec, ImageSetSpec], ...]
 RULES = ("sum", "mean")
 PROBE = "probe"
-# Inside an installed package, or beside it in a checkout.
-PACKAGED_TOLERANCES = tuple(folder / "benchmarks" / "tolerances.toml" for folder in Path(__file__).parents[:2])
 
 
 def build_settings(config: pytest.Config) -> Settings:
@@ -83,7 +80,7 @@ def _build(config: pytest.Config) -> Settings:
             f"emt: --emt-update-tolerances accepts losses of the scorer '{ACCEPTED_BY}' alone; name it first"
         )
     if option.emt_update_tolerances:
-        if tolerances is None or not _is_users(tolerances, config):
+        if tolerances is None:
             raise pytest.UsageError("emt: --emt-update-tolerances needs a file of your own: name it with --emt-tolerances FILE")
         if not tolerances.parent.is_dir():
             raise pytest.UsageError(f"emt: no folder {tolerances.parent} to write {tolerances.name} into; make it first")
@@ -213,8 +210,7 @@ def _judge() -> Any:
 
 def _storing(config: pytest.Config) -> Storing:
     option = config.option
-    # A guest leaves no file behind that nobody asked for.
-    mode = option.emt_store or ("use" if is_active(config) else "off")
+    mode = option.emt_store or "use"
     if mode not in MODES:
         raise pytest.UsageError(f"emt: unknown --emt-store '{mode}'; known: {', '.join(MODES)}")
     return Storing(
@@ -284,18 +280,12 @@ def _bytes(text: str, name: str) -> int:
 
 
 def _tolerances_file(config: pytest.Config) -> Path | None:
-    """The file named by option or ini; else the one beside the benchmarks of a checkout, or the packaged one."""
+    """The file named by option or ini; else the one beside the project's own benchmarks. A package brings no policy along."""
     named = config.option.emt_tolerances or config.getini("emt_tolerances")
     if named:
         path = Path(named) if config.option.emt_tolerances else config.rootpath / named
         if not path.exists() and not config.option.emt_update_tolerances:
             raise pytest.UsageError(f"emt: no tolerances file at {path}; make it, or let --emt-update-tolerances make it")
         return path
-    candidates = (config.rootpath / "benchmarks" / "tolerances.toml", *PACKAGED_TOLERANCES)
-    return next((path for path in candidates if path.exists()), None)
-
-
-def _is_users(path: Path, config: pytest.Config) -> bool:
-    """Whether a tolerances file was named by the user, or is their project's own rather than the package's."""
-    named = config.option.emt_tolerances or config.getini("emt_tolerances")
-    return bool(named) or path == config.rootpath / "benchmarks" / "tolerances.toml"
+    own = config.rootpath / "benchmarks" / "tolerances.toml"
+    return own if own.exists() else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -113,15 +113,48 @@ def pytest_configure(config: pytest.Config) -> None:
 
         check_throughput(config)
         return
-    if hasattr(config, "workerinput") or any(getattr(config.option, name, False) for name in ONLY_TELLS):
+    if hasattr(config, "workerinput") or _only_tells(config):
         return
-    from emt_plugin.controller import Controller
+    from emt_plugin.asking import start
 
-    config.pluginmanager.register(Controller(config, settings), "emt-controller")
+    start(config)
     if config.pluginmanager.hasplugin("xdist"):
         from emt_plugin.workers.xdist_hooks import XdistHooks
 
         config.pluginmanager.register(XdistHooks(settings), "emt-xdist")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Using the ``emt`` fixture is asking for the gate, in a suite that asks for it in no other way."""
+    config = session.config
+    if _only_tells(config) or not any(uses(item, GATE_FIXTURE) for item in session.items):
+        return
+    from emt_plugin import asking
+
+    if hasattr(config, "workerinput"):
+        asking.in_worker(config)
+    elif not config.pluginmanager.hasplugin(asking.CONTROLLER):
+        asking.start(config, by_fixture=True).pytest_collection_finish(session)
+
+
+@pytest.hookimpl(optionalhook=True, trylast=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker where a run would write."""
+    from emt_plugin import asking
+
+    if not node.config.pluginmanager.hasplugin(asking.CONTROLLER):
+        asking.tell_worker(node)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
+    """What a worker collected holds tests that use the ``emt`` fixture."""
+    from emt_plugin import asking
+
+    config = node.config
+    if not config.pluginmanager.hasplugin(asking.CONTROLLER) and asking.was_asked(config):
+        asking.start(config, by_fixture=True).pytest_xdist_node_collection_finished(node, ids)
 
 
 @pytest.hookimpl(optionalhook=True, tryfirst=True)
@@ -181,6 +214,10 @@ def pytest_runtest_makereport(
 
         attach(item, call, report)
     return report
+
+
+def _only_tells(config: pytest.Config) -> bool:
+    return any(getattr(config.option, name, False) for name in ONLY_TELLS)
 
 
 def uses(item: pytest.Item, *fixtures: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,12 +22,12 @@ from emt_plugin.evaluation.thumbs import write_thumbs
 from emt_plugin.forgetting import largest_loss, steps
 from emt_plugin.forgetting.steps import VISION_PROBE
 from emt_plugin.gate import Reference, Tolerance, with_itself
+from emt_plugin.gate.tolerances import accepted_of
 from emt_plugin.history.compare import flips
 from emt_plugin.records import (
     EncoderFacts,
     Flip,
     Journal,
-    PairKey,
     PairRecord,
     Repeat,
     Row,
@@ -129,10 +130,10 @@ class Evaluator:
             if self.settings.trajectories and others is None:
                 rows, others = self._as_base(model, image_set, rows)
                 if journal:
-                    journal.append(start.key, rows)
+                    journal.append(start, rows)
             rows, note = self._probed(model, image_set, rows)
             if journal and note:
-                journal.append(start.key, rows)
+                journal.append(start, rows)
         references = [
             *([encoder] if encoder else []),
             *([PROBE] if note and self.settings.scoring.probe_gates else []),
@@ -149,7 +150,7 @@ class Evaluator:
                 references,
                 rows,
                 len(image_set.labels),
-                lambda kind, scorer: self._tolerance(start.key, kind, scorer, tolerance),
+                lambda kind, scorer: self._tolerance(start, kind, scorer, tolerance),
             ),
             encoder=_encoder_facts(model, encoder, rows),
             steps=steps(outcomes),
@@ -198,6 +199,7 @@ class Evaluator:
         prompt, spec = image_set.question.prompt, image_set.spec
         return PairRecord(
             key=pair_key(model.spec, image_set.spec),
+            measurement=secrets.token_hex(8),
             prompt=prompt,
             n_split=image_set.n_split,
             labels=image_set.labels,
@@ -275,7 +277,7 @@ class Evaluator:
                 ]
                 rows += made
                 if journal:
-                    journal.append(pair.key, made)
+                    journal.append(pair, made)
                 advance(len(made))
         return rows
 
@@ -354,10 +356,12 @@ class Evaluator:
             probed.append(replace(row, probes=probes, references={**row.references, **gates}))
         return probed, prober.note
 
-    def _tolerance(self, key: PairKey, kind: str, scorer: str, given: float | None) -> Tolerance:
+    def _tolerance(self, pair: PairRecord, kind: str, scorer: str, given: float | None) -> Tolerance:
         if given is not None:
             return Tolerance(given, "emt.check(tolerance=...)", given)
-        return self.settings.tolerances.of(key.model, key.image_set, kind, key.id, scorer)
+        key, model = pair.key, pair.model_facts
+        of = accepted_of(model.get("adapter") or model.get("source"), pair.image_set_facts.get("source"))
+        return self.settings.tolerances.of(key.model, key.image_set, kind, key.id, scorer, of)
 
     def _gated(self, pair: PairRecord) -> PairRecord:
         """The pair with the comparison that gates: the first scorer's, with the reference that was asked for."""

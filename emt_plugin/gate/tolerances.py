@@ -33,7 +33,8 @@ DEFAULT = 0.05
 KINDS = ("encoder", "model", "checkpoint", "probe")
 # A loss is accepted of one scorer: what another loses is another loss.
 ACCEPTED_BY = "answer"
-WORDS = ("accepted_in", "accepted_on", "accepted_images")
+WORDS = ("accepted_in", "accepted_on", "accepted_images", "accepted_of")
+BUNDLED = "bundled:"
 KEYS = {"model": {"tolerance"}, "pair": {"tolerance", "accepted_loss", *WORDS}}
 
 
@@ -102,7 +103,13 @@ class Tolerances:
         return cls(tables, path, override)
 
     def of(
-        self, model: str, image_set: str, kind: str = "encoder", pair: str | None = None, scorer: str = ACCEPTED_BY
+        self,
+        model: str,
+        image_set: str,
+        kind: str = "encoder",
+        pair: str | None = None,
+        scorer: str = ACCEPTED_BY,
+        of: str | None = None,
     ) -> Tolerance:
         """The tolerance of one pair for one kind of reference; command line > pair > model glob > file default.
 
@@ -112,6 +119,7 @@ class Tolerances:
             kind: kind of the reference.
             pair: id of the pair, where it has a checkpoint (default: ``model/image_set``).
             scorer: whose outcomes are compared; losses are accepted of ``answer`` alone.
+            of: what the pair is, from ``accepted_of``; a loss that was accepted of another of the same name is set aside.
         """
         if self.override is not None:
             return Tolerance(self.override, "--emt-tolerance", self.override)
@@ -121,7 +129,8 @@ class Tolerances:
             policy, source = self._policy(tables, entry, model, pair, where)
             if policy is None:
                 continue
-            loss = entry.get("accepted_loss") if scorer == ACCEPTED_BY else None
+            is_this = entry.get("accepted_of") in (None, of)
+            loss = entry.get("accepted_loss") if scorer == ACCEPTED_BY and is_this else None
             if loss is None or loss <= policy:
                 return Tolerance(policy, source, policy)
             return Tolerance(
@@ -161,6 +170,17 @@ class Tolerances:
         return None, ""
 
 
+def accepted_of(model: object, image_set: object) -> str | None:
+    """What a pair of bundled things is, wherever they are installed; None where one of them is not bundled.
+
+    Args:
+        model: source of the model, as a record shows it.
+        image_set: source of the image set, as a record shows it.
+    """
+    known = (str(model), str(image_set))
+    return " on ".join(known) if all(source.startswith(BUNDLED) for source in known) else None
+
+
 def parse_tolerance(text: str) -> float:
     """A tolerance as a user writes it: a fraction in (0, 1).
 
@@ -185,12 +205,15 @@ def checked(value: object, what: str) -> float:
     return float(value)
 
 
-def update_accepted_losses(path: Path, losses: Mapping[str, tuple[float, str]], kind: str, run_id: str, date: str) -> None:
+def update_accepted_losses(
+    path: Path, losses: Mapping[str, tuple[float, str, str | None]], kind: str, run_id: str, date: str
+) -> None:
     """Write accepted losses into a tolerances file; everything else, comments included, stays.
 
     Args:
         path: the file; made if it is not there.
-        losses: by pair id, the loss to accept (a fraction) and the fingerprint of the images it was measured on.
+        losses: by pair id, the loss to accept (a fraction), the fingerprint of the images it was measured on, and from
+            ``accepted_of`` what the pair is.
         kind: kind of the reference that the losses were measured against.
         run_id: the run that measured them.
         date: its date.
@@ -204,12 +227,15 @@ def update_accepted_losses(path: Path, losses: Mapping[str, tuple[float, str]], 
     if kind != "encoder" or kind in root.get("reference", {}):
         root = root.setdefault("reference", tomlkit.table(is_super_table=True)).setdefault(kind, tomlkit.table())
     pairs = root.setdefault("pair", tomlkit.table(is_super_table=True))
-    for pair, (loss, images) in sorted(losses.items()):
+    for pair, (loss, images, of) in sorted(losses.items()):
         entry = pairs.setdefault(pair, tomlkit.table())
         entry["accepted_loss"] = loss
         entry["accepted_in"] = run_id
         entry["accepted_on"] = date
         entry["accepted_images"] = images
+        entry.pop("accepted_of", None)
+        if of:
+            entry["accepted_of"] = of
     write_atomically(path, tomlkit.dumps(document).encode())
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from emt_plugin.records.changes import Flip
 from emt_plugin.records.files import write_atomically
-from emt_plugin.records.record import PairKey, PairRecord, RecordError, pair_from_dict, pair_to_dict
+from emt_plugin.records.record import PairRecord, RecordError, pair_from_dict, pair_to_dict
 
 Entry = TypeVar("Entry", "Row", Flip)
 
@@ -91,11 +92,11 @@ class Journal:
 
     def start(self, pair: PairRecord) -> None:
         """Write what is known of a pair before its first image: a crash must not cost its labels and prompt."""
-        self._write({"pair": pair.key.id, "start": pair_to_dict(pair)})
+        self._write({"pair": pair.key.id, "measurement": pair.measurement, "start": pair_to_dict(pair)})
 
-    def append(self, pair: PairKey, rows: Iterable[Row]) -> None:
-        """Write one batch of a pair and flush it."""
-        self._write({"pair": pair.id, "rows": [asdict(row) for row in rows]})
+    def append(self, pair: PairRecord, rows: Iterable[Row]) -> None:
+        """Write one batch of a pair that was started, and flush it."""
+        self._write({"pair": pair.key.id, "measurement": pair.measurement, "rows": [asdict(row) for row in rows]})
 
     def _write(self, entry: dict[str, Any]) -> None:
         self._file.write(json.dumps(entry, allow_nan=False) + "\n")
@@ -106,17 +107,27 @@ class Journal:
         self._file.close()
 
 
-def read_journals(folder: Path) -> dict[str, Journalled]:
-    """What all workers wrote, by pair id; of an image's rows the last counts, and a torn last line is passed over."""
-    starts: dict[str, PairRecord] = {}
-    rows: dict[str, dict[int, Row]] = {}
+def read_journals(folder: Path, kept: Mapping[str, str] = MappingProxyType({})) -> dict[str, Journalled]:
+    """What all workers wrote, by pair id; of an image's rows the last counts, and a torn last line is passed over.
+
+    Args:
+        folder: the journals'.
+        kept: by pair id the measurement whose rows are wanted, where a pair was measured more than once; else the last.
+    """
+    found: dict[str, dict[str | None, Journalled]] = {}
+    rows: dict[tuple[str, str | None], dict[int, Row]] = {}
     for path in sorted(folder.glob("*.jsonl")):
         for entry in _whole_lines(path):
+            pair, measurement = entry["pair"], entry.get("measurement")
             if "start" in entry:
-                starts[entry["pair"]] = pair_from_dict(entry["start"])
+                found.setdefault(pair, {})[measurement] = Journalled(pair_from_dict(entry["start"]), [])
             else:
-                rows.setdefault(entry["pair"], {}).update({row["row"]: Row(**row) for row in entry["rows"]})
-    return {pair: Journalled(start, list(rows.get(pair, {}).values())) for pair, start in starts.items()}
+                rows.setdefault((pair, measurement), {}).update({row["row"]: Row(**row) for row in entry["rows"]})
+    read = {}
+    for pair, measured in found.items():
+        chosen = kept.get(pair) if kept.get(pair) in measured else list(measured)[-1]
+        read[pair] = Journalled(measured[chosen].start, list(rows.get((pair, chosen), {}).values()))
+    return read
 
 
 def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -162,6 +162,7 @@ class PairRecord:
         replay: how much came from the store; None without a measurement.
         timing: cost; None without a measurement.
         repeat: the same images measured again; None without ``--emt-repeat``.
+        measurement: which measurement of the session this is: its rows are of the same; None where none was begun.
     """
 
     key: PairKey
@@ -182,6 +183,7 @@ class PairRecord:
     replay: Replay | None = None
     timing: Timing | None = None
     repeat: Repeat | None = None
+    measurement: str | None = None
 
     def score(self, scorer: str) -> ScoreSummary | None:
         """What one scorer made of the pair."""

@@ -183,7 +183,7 @@ SHORT_OF = {"encoder": "below {} encoder", "probe": "below the supervised probe"
 def fails(found: Sequence[Comparison]) -> tuple[str, str]:
     """How failed comparisons are called, and what is said of their pairs behind how many they are.
 
-    Against an encoder or a probe a model falls short; against a base, a checkpoint or another model, an earlier state, it forgot.
+    Against an encoder or a probe a model falls short; against an earlier state, a base, a checkpoint or a model, it forgot.
     """
     kinds = {comparison.reference.kind for comparison in found}
     verb, whose = ("is", "its") if len(found) == 1 else ("are", "their")

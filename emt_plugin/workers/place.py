@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from emt_plugin.records import RunPlace
+from emt_plugin.run_folder import FOLDER_KEY
 
 PLACE: pytest.StashKey[RunPlace] = pytest.StashKey()
-FOLDER_KEY = "emt_folder"
 
 
 def place_of(config: pytest.Config) -> RunPlace | None:

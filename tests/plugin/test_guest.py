@@ -101,13 +101,60 @@ def test_tolerance(emt):
 """
 
 
-def test_the_fixture_gates_a_foreign_suite_and_leaves_no_file(tmp_path: Path) -> None:
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+QUIET = ("-p", "no:cacheprovider", "-p", "no:benchmark", "-p", "no:hypothesispytest")
+LEFT = [".emt_store", "reports", "test_release.py"]
+
+
+@pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["serial", "n2"])
+def test_the_readmes_example_in_an_empty_repository(tmp_path: Path, workers: tuple[str, ...]) -> None:
+    (example,) = re.findall(r"```python\n(def test_release.*?)```", README, re.DOTALL)
+    (tmp_path / "test_release.py").write_text(example)
+    done = in_a_process(tmp_path, (*QUIET, *workers))
+    assert done.code == 7, done.output
+    assert done.record["exit_code"] == 7
+    assert (done.place / "report.html").exists()
+    assert (done.place / "predictions" / "llava-mini__fashion-mini.jsonl").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == LEFT
+
+
+def test_using_the_fixture_is_asking_for_all_of_the_gate(tmp_path: Path) -> None:
     (tmp_path / "test_release.py").write_text(FIXTURE_SUITE.replace("500", "1000"))
-    done = in_a_process(tmp_path, ("-p", "no:cacheprovider", "-p", "no:benchmark", "-p", "no:hypothesispytest"))
+    done = in_a_process(tmp_path, QUIET)
     assert done.code == 1, done.output
     assert "1 failed, 3 passed" in done.output
     assert "FAIL llava-mini-forgot/emoji-mini: " in done.output
     assert "Traceback" not in done.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == LEFT
+    assert done.record["settings"]["models"] == ["llava-mini", "llava-mini-forgot"]
+
+
+CRASHES = """\
+import os, signal
+
+def test_holds(emt):
+    emt.check("llava-mini", "digits-mini", 0.3)
+
+def test_dies(emt):
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.kill(os.getpid(), signal.SIGKILL)
+    emt.check("llava-minnni", "digits-mini")
+"""
+
+
+@pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["serial", "n2"])
+def test_a_check_that_never_came_to_an_end_is_incomplete(tmp_path: Path, workers: tuple[str, ...]) -> None:
+    (tmp_path / "test_release.py").write_text(CRASHES)
+    done = in_a_process(tmp_path, (*QUIET, *workers))
+    assert done.code == 3, done.output
+    assert not done.record["complete"]
+
+
+def test_a_check_that_is_mistyped_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "test_release.py").write_text('def test_release(emt):\n    emt.check("llava-minnni", "mnist-mini")\n')
+    done = in_a_process(tmp_path, QUIET)
+    assert done.code == 3, done.output
+    assert "did you mean 'llava-mini'" in done.output
     assert sorted(path.name for path in tmp_path.iterdir()) == ["test_release.py"]
 
 

@@ -144,8 +144,8 @@ def test_ids_and_file_names() -> None:
 def test_a_torn_last_line_costs_one_batch(tmp_path: Path) -> None:
     journal = Journal(tmp_path, "gw0")
     journal.start(PairRecord(KEY, prompt="What?", labels=("a", "b")))
-    journal.append(KEY, [make_row(0), make_row(1)])
-    journal.append(KEY, [make_row(2)])
+    journal.append(PairRecord(KEY), [make_row(0), make_row(1)])
+    journal.append(PairRecord(KEY), [make_row(2)])
     journal.close()
     path = tmp_path / "gw0.jsonl"
     whole = path.read_bytes()
@@ -162,7 +162,7 @@ def test_journals_of_several_workers_are_one(tmp_path: Path) -> None:
     for worker, row in (("gw0", 0), ("gw1", 1)):
         journal = Journal(tmp_path, worker)
         journal.start(PairRecord(KEY))
-        journal.append(KEY, [make_row(row)])
+        journal.append(PairRecord(KEY), [make_row(row)])
         journal.close()
     assert sorted(row.row for row in read_journals(tmp_path)["m/s"].rows) == [0, 1]
     assert read_journals(tmp_path / "nowhere") == {}
@@ -174,7 +174,7 @@ def test_any_answer_survives_journal_and_predictions(tmp_path_factory: pytest.Te
     row = make_row(0, answer.encode("utf-8", "replace").decode())
     journal = Journal(folder / "journal", "main")
     journal.start(PairRecord(KEY))
-    journal.append(KEY, [row])
+    journal.append(PairRecord(KEY), [row])
     journal.close()
     rows = read_journals(folder / "journal")["m/s"].rows
     write_predictions(folder, "m__s", rows)
@@ -205,3 +205,15 @@ def test_of_two_records_of_one_pair_the_worse_one_counts() -> None:
     assert worse(good, missing) is missing
     unjudged = replace(good, gate=None)
     assert worse(unjudged, bad) is unjudged
+
+
+def test_the_rows_of_a_pair_measured_twice_are_those_of_the_record_that_is_kept(tmp_path: Path) -> None:
+    first, second = (PairRecord(KEY, measurement=name) for name in ("first", "second"))
+    journal = Journal(tmp_path, "main")
+    for pair, answer in ((first, "cat"), (second, "dog")):
+        journal.start(pair)
+        journal.append(pair, [replace(make_row(0), answer=answer)])
+    journal.close()
+    for kept, answer in (({KEY.id: "first"}, "cat"), ({KEY.id: "second"}, "dog"), ({}, "dog"), ({KEY.id: "gone"}, "dog")):
+        found = read_journals(tmp_path, kept)[KEY.id]
+        assert [row.answer for row in found.rows] == [answer]

@@ -284,9 +284,8 @@ def test_the_first_screen_names_what_did_not_pass(tmp_path: Path) -> None:
 
 def test_a_run_with_all_verdicts_and_a_fault_says_so() -> None:
     run = replace(make_run(make_pair(), complete=False, code=3), reason="test_x crashed")
-    assert (
-        headline(run)
-        == "INCOMPLETE: every pair has a verdict, and something else went wrong; 1 is below its encoder by more than the tolerance"
+    assert headline(run) == (
+        "INCOMPLETE: every pair has a verdict, and something else went wrong; 1 is below its encoder by more than the tolerance"
     )
 
 

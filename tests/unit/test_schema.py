@@ -50,6 +50,7 @@ def full_pair() -> PairRecord:
         largest_loss=Loss("encoder", "answer", -0.3, -0.4, -0.2, "encoder", "answer", -0.3),
         replay=Replay(40, 60, "2026-01-01T00:00:00+00:00"),
         repeat=Repeat(2, 100, 3, 1, 0.01, 0.002, 0.04, (60, 61)),
+        measurement="0123456789abcdef",
     )
 
 

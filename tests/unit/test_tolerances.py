@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 
 from emt_plugin.gate import Tolerances, TolerancesError
-from emt_plugin.gate.tolerances import loss_to_accept, parse_tolerance, refuse_inline_tables, update_accepted_losses
+from emt_plugin.gate.tolerances import (
+    accepted_of,
+    loss_to_accept,
+    parse_tolerance,
+    refuse_inline_tables,
+    update_accepted_losses,
+)
 
 FILE = """\
 # our policy
@@ -117,7 +123,7 @@ def test_a_wrong_file_says_what_is_wrong(tmp_path: Path, text: str, says: str) -
 
 
 def test_updating_writes_accepted_losses_only(file: Path) -> None:
-    update_accepted_losses(file, {"new/set": (0.21, "fff")}, "encoder", "run-2", "2026-02-02")
+    update_accepted_losses(file, {"new/set": (0.21, "fff", None)}, "encoder", "run-2", "2026-02-02")
     text = file.read_text()
     assert text.startswith(FILE[: FILE.index("[reference")])
     assert "# hard" in text
@@ -127,7 +133,7 @@ def test_updating_writes_accepted_losses_only(file: Path) -> None:
 
 
 def test_updating_against_a_model_keeps_to_its_own_table(file: Path) -> None:
-    update_accepted_losses(file, {"new/set": (0.21, "fff")}, "model", "run-2", "2026-02-02")
+    update_accepted_losses(file, {"new/set": (0.21, "fff", None)}, "model", "run-2", "2026-02-02")
     assert Tolerances.load(file).of("new", "set", "model").value == 0.21
     assert Tolerances.load(file).of("new", "set", "encoder").value == 0.04
 
@@ -135,7 +141,7 @@ def test_updating_against_a_model_keeps_to_its_own_table(file: Path) -> None:
 def test_updating_keeps_to_the_table_that_is_read(tmp_path: Path) -> None:
     path = tmp_path / "t.toml"
     path.write_text("[reference.encoder]\ntolerance = 0.02\n")
-    update_accepted_losses(path, {"a/b": (0.3, "f")}, "encoder", "r", "d")
+    update_accepted_losses(path, {"a/b": (0.3, "f", None)}, "encoder", "r", "d")
     assert Tolerances.load(path).of("a", "b").value == 0.3
 
 
@@ -157,7 +163,7 @@ def test_a_loss_accepted_for_one_reference_keeps_the_files_own_policy(tmp_path: 
 
 def test_updating_makes_a_file(tmp_path: Path) -> None:
     path = tmp_path / "new.toml"
-    update_accepted_losses(path, {"a/b": (0.3, "f")}, "encoder", "r", "d")
+    update_accepted_losses(path, {"a/b": (0.3, "f", None)}, "encoder", "r", "d")
     assert Tolerances.load(path).of("a", "b").value == 0.3
 
 
@@ -173,3 +179,17 @@ def test_a_loss_is_accepted_of_the_answer_alone(tmp_path: Path) -> None:
     assert (read.of("m", "s").value, read.of("m", "s").accepted) == (0.2, True)
     other = read.of("m", "s", scorer="likelihood")
     assert (other.value, other.accepted) == (0.03, False)
+
+
+def test_a_loss_accepted_of_a_bundled_pair_passes_no_other_of_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "tolerances.toml"
+    bundled = accepted_of("bundled:llava-mini", "bundled:emoji-mini")
+    assert bundled is not None
+    update_accepted_losses(path, {"llava-mini/emoji-mini": (0.2, "abc", bundled)}, "encoder", "run", "2026-01-01")
+    read = Tolerances.load(path)
+    assert read.of("llava-mini", "emoji-mini", of=bundled).value == 0.2
+    for model, image_set in (("./mine/llava-mini", "bundled:emoji-mini"), ("bundled:llava-mini", "./emoji-mini")):
+        assert accepted_of(model, image_set) is None
+        assert read.of("llava-mini", "emoji-mini", of=accepted_of(model, image_set)).value == 0.05
+    update_accepted_losses(path, {"llava-mini/emoji-mini": (0.1, "abc", None)}, "encoder", "run", "2026-01-02")
+    assert Tolerances.load(path).of("llava-mini", "emoji-mini").value == 0.1
