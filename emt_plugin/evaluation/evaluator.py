@@ -217,6 +217,8 @@ class Evaluator:
                 "split": image_set.split,
                 "revision": image_set.spec.revision,
                 "fingerprint": image_set.fingerprint,
+                "pixels": dict(image_set.pixels) or None,
+                "notes": list(image_set.notes) or None,
             },
         )
 
