@@ -12,7 +12,7 @@ from emt_plugin.errors import CouldNotRun
 
 IMAGE_NAMES = (
     "image", "img", "images", "file_name", "filename", "file", "path", "filepath", "file_path", "image_path", "img_path",
-    "image_file", "image_name", "png", "jpg", "jpeg", "webp",
+    "image_file", "image_name", "filepaths", "image_paths", "png", "jpg", "jpeg", "webp",
 )  # fmt: skip
 LABEL_NAMES = (
     "label", "labels", "class", "class_name", "classname", "category", "category_name", "target", "cls", "label_name", "y",
@@ -40,6 +40,12 @@ def label_column(spec: ImageSetSpec, columns: Sequence[str]) -> str:
         CouldNotRun: none is known by its name, or several are.
     """
     return _column(spec, columns, "label", spec.label, LABEL_NAMES)
+
+
+def has_both(spec: ImageSetSpec, columns: Sequence[str]) -> bool:
+    """Whether columns of images and of labels are known by their names."""
+    known = [{asked, *usual} for asked, usual in ((spec.image, IMAGE_NAMES), (spec.label, LABEL_NAMES))]
+    return all(any(column in names or column.lower() in names for column in columns) for names in known)
 
 
 def split_column(columns: Sequence[str], values: Mapping[str, Sequence[object]]) -> str | None:

@@ -13,10 +13,11 @@ from typing import Any
 
 from emt_plugin.catalog import ImageSetSpec
 from emt_plugin.data import splits
-from emt_plugin.data.columns import image_column, label_column, not_elsewhere, split_column
+from emt_plugin.data.columns import has_both, image_column, label_column, not_elsewhere, split_column
 from emt_plugin.data.folders import listing, unread_in_words
 from emt_plugin.data.formats import foreign
 from emt_plugin.data.source import Split, Table, by_name, not_a_pointer, refused
+from emt_plugin.errors import CouldNotRun
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
@@ -41,6 +42,15 @@ class Row:
 def is_listing(path: Path) -> bool:
     """Whether a file's name is that of a listing."""
     return path.suffix.lower() in ENDINGS
+
+
+def lists_images(spec: ImageSetSpec, path: Path) -> bool:
+    """Whether a file lists images and labels, by the names of its columns."""
+    try:
+        records = records_of(spec, path)
+    except CouldNotRun:
+        return False
+    return bool(records) and has_both(spec, list(records[0]))
 
 
 def listed(spec: ImageSetSpec, files: Mapping[str, Sequence[Path]], root: Path) -> list[Split]:

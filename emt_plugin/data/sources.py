@@ -11,7 +11,7 @@ from emt_plugin.catalog import ImageSetSpec
 from emt_plugin.data import splits
 from emt_plugin.data.folders import image_folder, listing
 from emt_plugin.data.formats import container, foreign, ignored, is_image
-from emt_plugin.data.listings import METADATA, is_listing, listed
+from emt_plugin.data.listings import METADATA, is_listing, listed, lists_images
 from emt_plugin.data.shards import web_dataset
 from emt_plugin.data.source import Split, Table, not_a_pointer, refused
 from emt_plugin.data.tables import hub, hub_training, parquet, saved
@@ -98,8 +98,10 @@ def _folder(spec: ImageSetSpec, root: Path) -> list[Split]:
         if files := [path for path in below if _reader(path) is reader]:
             return reader(spec, _by_split(spec, root, files), root)
     listings = [path for path in found.others if is_listing(path) and path.name not in NO_LISTINGS]
-    if listings and not _has_classes(found.folders):
-        return listed(spec, _by_split(spec, root, listings), root)
+    # Beside class folders a file that lists no images is about something else.
+    meant = [path for path in listings if lists_images(spec, path)] if _has_classes(found.folders) else listings
+    if meant:
+        return listed(spec, _by_split(spec, root, meant), root)
     if not found.folders and not found.has_images:
         for path in found.others:
             known = container(path)

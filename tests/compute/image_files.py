@@ -19,7 +19,7 @@ from emt_plugin.data import ImageSet, load_image_set
 def bundled(name: str, n: int = 20) -> tuple[tuple[str, ...], tuple[tuple[Image.Image, int], ...]]:
     """Label names of a bundled set, and some test images from all over it, with their labels."""
     table = datasets.load_dataset("parquet", data_files=f"{Catalog.load().image_set(name).source}/test.parquet", split="train")
-    table = table.select(range(0, len(table) - len(table) % n, len(table) // n)[:n])
+    table = table.select([index * len(table) // n for index in range(n)])
     return tuple(table.features["label"].names), tuple((row["image"], row["label"]) for row in table)
 
 
