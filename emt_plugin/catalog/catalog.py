@@ -133,6 +133,8 @@ class Catalog:
         known = [known for known in self.image_sets if known != UNKNOWN_IMAGE_SET]
         source = _located(str(entry["source"] if named else self._path_or_hub_id(name, "image set", known)))
         kind = _kind(source)
+        # Labels of packaged sets serve known_labels alone: their data have names.
+        packaged = self.image_sets.get(name) is _packaged("image_sets").get(name)
         return ImageSetSpec(
             id=short_id(name if named or not Path(source).is_file() else Path(name).stem),
             source=source,
@@ -140,7 +142,7 @@ class Catalog:
             prompt=entry["prompt"],
             template=entry["template"],
             stems=tuple(entry["stems"]),
-            labels=tuple(entry.get("labels", ())),
+            labels=() if packaged else tuple(entry.get("labels", ())),
             **{key: entry[key] for key in IMAGE_SET_OPTIONS if key in entry},
             range=tuple(entry["range"]) if "range" in entry else None,
         )
