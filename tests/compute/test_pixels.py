@@ -280,3 +280,30 @@ def test_the_index_remembers_what_was_done(tmp_path: Path) -> None:
     assert again.pixels == {"16-bit grey scaled from 0..65535": 20}
     other = load_image_set(catalog_with(tmp_path, root, "range = [0, 131070]").image_set("it"), store=Store(tmp_path / "store"))
     assert hashes(other) != hashes(first)
+
+
+def test_what_was_done_is_in_the_pairs_record(tmp_path: Path) -> None:
+    from emt_plugin.evaluation import Evaluator
+    from emt_plugin.settings import Compute, Settings, Storing
+
+    class_folders(tmp_path / "ink/val", "mnist-mini", white_ink)
+    class_folders(tmp_path / "plain", "mnist-mini")
+    (tmp_path / "catalog.toml").write_text(
+        f'[image_sets.ink]\nsource = "{tmp_path}/ink"\nlike = "mnist"\nbackground = "black"\n'
+        f'[image_sets.plain]\nsource = "{tmp_path}/plain"\nlike = "mnist"\n'
+    )
+    catalog = Catalog.load(tmp_path / "catalog.toml")
+    compute = Compute(limit=20, dtype="float32", device="cpu", batch_size=20)
+    said: list[str] = []
+    evaluator = Evaluator(Settings(catalog=catalog, compute=compute, store=Storing(tmp_path / "store")), None, said.append)
+    model = evaluator.model(catalog.model("llava-mini"))
+    ink, plain = (evaluator.measure(model, evaluator.image_set(catalog.image_set(name))) for name in ("ink", "plain"))
+    evaluator.close()
+    note = "it has no test split: its val split is evaluated"
+    assert (ink.image_set_facts["pixels"], ink.image_set_facts["notes"]) == ({"transparency over black": 20}, [note])
+    assert (plain.image_set_facts["pixels"], plain.image_set_facts["notes"]) == (None, None)
+    assert [line for line in said if "split" in line] == [f"image set ink: {note}"]
+    assert ink.scores[0].correct == plain.scores[0].correct
+    assert ink.replay is not None
+    assert plain.replay is not None
+    assert (ink.replay.computed, plain.replay.computed) == (20, 0)  # the same pixels, so the same observations

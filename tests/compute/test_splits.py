@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from emt_plugin.catalog import Catalog
+from emt_plugin.catalog import Catalog, ImageSetSpec
 from emt_plugin.data import load_image_set, load_train
 from emt_plugin.data.image_set import pixel_hash
 from emt_plugin.errors import CouldNotRun
@@ -363,3 +364,32 @@ def test_files_overwritten_in_place_are_read_anew(tmp_path: Path, kind: str) -> 
     assert hashes(again) != hashes(first)
     item = again.items[0]
     assert pixel_hash(again.images([item])[0]) == item.hash
+
+
+def as_on_the_hub(root: Path) -> ImageSetSpec:
+    """A folder read as the hub's client reads a repository."""
+    return replace(Catalog.load().image_set("cifar10"), id="it", source=str(root), image="image")
+
+
+def test_the_hub_is_asked_for_its_splits(tmp_path: Path) -> None:
+    parquet(tmp_path / "set/train-00000-of-00001.parquet", TRAIN, NAMES)
+    spec = as_on_the_hub(tmp_path / "set")
+    with pytest.raises(CouldNotRun, match=r"has no test split \(it has train\)"):
+        load_image_set(spec)
+    parquet(tmp_path / "set/validation-00000-of-00001.parquet", TEST, NAMES)
+    loaded = load_image_set(spec, store=Store(tmp_path / "store"))
+    assert (loaded.split, loaded.notes) == ("validation", (VALIDATION.format("validation"),))
+    assert hashes(loaded) == sorted(pixel_hash(image) for image, _ in TEST)
+    assert load_image_set(spec, store=Store(tmp_path / "store")) == loaded
+    train = load_train(loaded, 1)
+    assert train is None or not set(hashes(train)) & set(hashes(loaded))
+    with pytest.raises(CouldNotRun, match=r"Unknown split \"extra\"|no split 'extra'"):
+        load_image_set(replace(spec, split="extra"))
+
+
+def test_a_hub_set_of_several_configurations_is_refused_as_that(tmp_path: Path) -> None:
+    parquet(tmp_path / "set/a.parquet", TRAIN, NAMES)
+    card = "---\nconfigs:\n- {config_name: one, data_files: a.parquet}\n- {config_name: two, data_files: a.parquet}\n---\n"
+    (tmp_path / "set/README.md").write_text(card)
+    with pytest.raises(CouldNotRun, match="name one of its configurations with config = "):
+        load_image_set(as_on_the_hub(tmp_path / "set"))
