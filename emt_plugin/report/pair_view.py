@@ -215,7 +215,7 @@ def _ranked(pair: PairRecord, row: Row) -> str:
     return ", ".join(said)
 
 
-def _said(value: object) -> str:
+def _fact(value: object) -> str:
     """A fact as text: counts by name, and several notes, on one line."""
     if isinstance(value, Mapping):
         return ", ".join(f"{name}: {count}" for name, count in value.items())
@@ -227,7 +227,7 @@ def _facts(pair: PairRecord) -> list[tuple[str, str]]:
     facts += [(f"model: {key.replace('_', ' ')}", str(value)) for key, value in pair.model_facts.items() if value is not None]
     if pair.encoder:
         facts.append(("encoder", f"{pair.encoder.id} (from {pair.encoder.found_by}): {pair.encoder.tower}"))
-    facts += [(f"images: {key}", _said(value)) for key, value in pair.image_set_facts.items() if value is not None]
+    facts += [(f"images: {key}", _fact(value)) for key, value in pair.image_set_facts.items() if value is not None]
     facts.append(("images: of the split", f"{pair.n} of {pair.n_split}"))
     if pair.gating:
         comparison = pair.gating
