@@ -33,13 +33,13 @@ def image_column(spec: ImageSetSpec, columns: Sequence[str]) -> str:
     return _column(spec, columns, "image", spec.image, IMAGE_NAMES)
 
 
-def label_column(spec: ImageSetSpec, columns: Sequence[str]) -> str:
-    """The column of labels.
+def label_column(spec: ImageSetSpec, columns: Sequence[str], image: str | None = None) -> str:
+    """The column of labels, which is not that of images.
 
     Raises:
         CouldNotRun: none is known by its name, or several are.
     """
-    return _column(spec, columns, "label", spec.label, LABEL_NAMES)
+    return _column(spec, columns, "label", spec.label, LABEL_NAMES, image)
 
 
 def has_both(spec: ImageSetSpec, columns: Sequence[str]) -> bool:
@@ -72,11 +72,13 @@ def not_elsewhere(spec: ImageSetSpec, column: str, value: str) -> str:
     return value
 
 
-def _column(spec: ImageSetSpec, columns: Sequence[str], what: str, asked: str, usual: Sequence[str]) -> str:
+def _column(
+    spec: ImageSetSpec, columns: Sequence[str], what: str, asked: str, usual: Sequence[str], other: str | None = None
+) -> str:
     if asked in columns:
         return asked
     # A name other than the default was given in a catalog file: nothing else is meant.
-    found = [column for column in columns if column.lower() in usual] if asked == what else []
+    found = [column for column in columns if column.lower() in usual and column != other] if asked == what else []
     if len(found) == 1:
         return found[0]
     if found:

@@ -132,7 +132,7 @@ def _rows(spec: ImageSetSpec, path: Path, split: str) -> list[Row]:
     values = {column: [record.get(column) for record in records] for column in columns}
     metadata = path.name in METADATA
     image = "file_name" if metadata and "file_name" in columns else image_column(spec, columns)
-    label = label_column(spec, [column for column in columns if column != image])
+    label = label_column(spec, columns, image)
     names = [_posix(spec, image, record.get(image), row, path) for row, record in enumerate(records)]
     column = split_column([column for column in columns if column not in (image, label)], values)
     of_rows = _splits_by_column(spec, path, values[column]) if column else _splits_by_path(spec, names, values[label], split)
@@ -223,8 +223,12 @@ def _separated(spec: ImageSetSpec, path: Path, text: str) -> list[dict[str, Any]
 
 def _json(spec: ImageSetSpec, path: Path, text: str) -> list[dict[str, Any]]:
     try:
-        if path.suffix.lower() == ".json" and text.lstrip().startswith("["):
+        if path.suffix.lower() == ".json":
             rows = json.loads(text)
+            if isinstance(rows, dict):
+                raise refused(
+                    spec, f"{path.name} is one JSON object, of a format that is not read: write a CSV of paths and labels"
+                )
         else:
             rows = [json.loads(line) for line in text.split("\n") if line.strip()]
     except json.JSONDecodeError as error:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any
 
+from PIL import UnidentifiedImageError
+
 from emt_plugin.catalog import ImageSetSpec
 from emt_plugin.data.checks import Census
 from emt_plugin.data.image_set import SEED, ImageSet, Item, in_subset_order, rule_of
@@ -203,5 +205,7 @@ def _decoded(spec: ImageSetSpec, table: Table, row: int) -> tuple[bytes, Seen]:
         return encoded, decoded(encoded, rule_of(spec))
     except CouldNotRun:
         raise
+    except UnidentifiedImageError:
+        raise refused(spec, f"{table.where(row)} does not decode: it is torn, empty, or in no format that is read") from None
     except Exception as error:  # Pillow raises whatever the broken file leads it to.
         raise refused(spec, f"{table.where(row)} does not decode ({brief(error)})") from None

@@ -14,7 +14,7 @@ from emt_plugin.data.formats import container, foreign, ignored, is_image
 from emt_plugin.data.listings import METADATA, is_listing, listed, lists_images
 from emt_plugin.data.shards import web_dataset
 from emt_plugin.data.source import Split, Table, not_a_pointer, refused
-from emt_plugin.data.tables import hub, hub_training, parquet, saved
+from emt_plugin.data.tables import hub, hub_training, is_saved, parquet, saved
 
 Files = Mapping[str, Sequence[Path]]
 Reader = Callable[[ImageSetSpec, Files, Path], list[Split]]
@@ -45,9 +45,7 @@ def _local(spec: ImageSetSpec) -> list[Split]:
     try:
         if path.is_file():
             return _file(spec, path)
-        if spec.kind == "saved":
-            return saved(spec, path)
-        return _folder(spec, _unwrapped(path))
+        return _folder(spec, path)
     except OSError as error:
         raise refused(spec, f"{error.filename or path} cannot be read ({error.strerror or error})") from None
 
@@ -79,34 +77,42 @@ def _unwrapped(root: Path) -> Path:
     """The folder, or the only folder in it where that is what was unpacked there."""
     found = listing(root)
     only = found.folders[0] if len(found.folders) == 1 and not found.has_images else None
-    if only is None or splits.stands_for(only.name) or any(_reader(path) for path in found.others):
+    if only is None or splits.stands_for(only.name) or any(_reader(path) for path in found.others) or is_saved(root):
         return root
     inside = listing(only)
-    return _unwrapped(only) if inside.folders and not inside.has_images else root
+    holds_more = inside.folders or any(_reader(path) for path in inside.others)
+    return _unwrapped(only) if holds_more and not inside.has_images else root
 
 
-def _folder(spec: ImageSetSpec, root: Path) -> list[Split]:
-    found = listing(root)
-    described = _described(spec, root)
+def _folder(spec: ImageSetSpec, path: Path) -> list[Split]:
+    described = _described(spec, path)
     if described:
         return described
-    metadata = _metadata(found.path, found.folders)
-    if metadata:
+    root = _unwrapped(path)
+    if is_saved(root):
+        return saved(spec, root)
+    found = listing(root)
+    metadata = _metadata(root, found.folders)
+    about_images = all(lists_images(spec, file) for files in metadata.values() for file in files)
+    if metadata and (about_images or not _has_classes(found.folders)):
         return listed(spec, metadata, root)
-    below = list(_below(root, DEPTH))
+    shards = list(_below(path, DEPTH))
     for reader in (parquet, web_dataset):
-        if files := [path for path in below if _reader(path) is reader]:
-            return reader(spec, _by_split(spec, root, files), root)
-    listings = [path for path in found.others if is_listing(path) and path.name not in NO_LISTINGS]
+        if files := [shard for shard in shards if _reader(shard) is reader]:
+            return reader(spec, _by_split(spec, path, files), path)
+    listings = [file for file in found.others if is_listing(file) and file.name not in NO_LISTINGS]
     # Beside class folders a file that lists no images is about something else.
-    meant = [path for path in listings if lists_images(spec, path)] if _has_classes(found.folders) else listings
+    meant = [file for file in listings if lists_images(spec, file)] if _has_classes(found.folders) else listings
     if meant:
-        return listed(spec, _by_split(spec, root, meant), root)
+        of_split = _by_split(spec, root, meant)
+        if len(of_split.get(splits.ALL, ())) > 1:
+            raise refused(spec, f"{' and '.join(file.name for file in meant[:4])} may both be meant: name one of them itself")
+        return listed(spec, of_split, root)
     if not found.folders and not found.has_images:
-        for path in found.others:
-            known = container(path)
-            if known and path.suffix.lower() not in (".txt", ".yaml", ".yml", ".xml"):
-                raise refused(spec, f"{path.name} is {known}")
+        for file in found.others:
+            known = container(file)
+            if known and file.suffix.lower() not in (".txt", ".yaml", ".yml", ".xml"):
+                raise refused(spec, f"{file.name} is {known}")
     return image_folder(spec, root)
 
 

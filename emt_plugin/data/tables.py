@@ -30,6 +30,11 @@ def parquet(spec: ImageSetSpec, files: Mapping[str, Sequence[Path]], root: Path)
     ]
 
 
+def is_saved(root: Path) -> bool:
+    """Whether a folder is one that ``save_to_disk`` wrote."""
+    return (root / "dataset_dict.json").exists() or (root / "state.json").exists()
+
+
 def saved(spec: ImageSetSpec, root: Path) -> list[Split]:
     """The splits that ``save_to_disk`` wrote."""
     named = (root / "dataset_dict.json").exists()
@@ -150,7 +155,7 @@ def _table(spec: ImageSetSpec, name: str, table: Any, root: Path | None) -> Tabl
     if len(table) == 0:
         raise empty(spec, name)
     image = image_column(spec, table.column_names)
-    label = label_column(spec, [column for column in table.column_names if column != image])
+    label = label_column(spec, table.column_names, image)
     feature = table.features[label]
     if isinstance(table.features[image], Image):
         table = table.cast_column(image, Image(decode=False))

@@ -235,3 +235,21 @@ def test_a_listing_wins_over_folders_and_another_csv_does_not(tmp_path: Path) ->
     loaded = load(root)
     assert loaded.labels == ("test images", "train images")
     assert loaded.notes == ("1 file is no image (first: labels.csv)",)
+
+
+def test_metadata_without_labels_beside_class_folders(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    rows = images(root, range(5), "cat") + images(root, range(5, 9), "dog")
+    write(root / "metadata.csv", [{"file_name": row["file_name"], "caption": "a picture"} for row in rows])
+    assert load(root).labels == ("cat", "dog")
+
+
+def test_two_listings_are_never_joined(tmp_path: Path) -> None:
+    rows = images(tmp_path / "set", range(20))
+    write(tmp_path / "set/a.csv", rows[:10])
+    write(tmp_path / "set/b.csv", rows[10:])
+    with pytest.raises(CouldNotRun, match=r"a\.csv and b\.csv may both be meant"):
+        load(tmp_path / "set")
+    (tmp_path / "coco.json").write_text('{"images": [], "annotations": []}')
+    with pytest.raises(CouldNotRun, match="one JSON object, of a format that is not read"):
+        load(tmp_path / "coco.json")

@@ -393,3 +393,20 @@ def test_a_hub_set_of_several_configurations_is_refused_as_that(tmp_path: Path) 
     (tmp_path / "set/README.md").write_text(card)
     with pytest.raises(CouldNotRun, match="name one of its configurations with config = "):
         load_image_set(as_on_the_hub(tmp_path / "set"))
+
+
+def test_a_card_above_the_only_folder(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    parquet(root / "data/one.parquet", TRAIN, NAMES)
+    parquet(root / "data/other.parquet", TEST, NAMES)
+    files = "[{split: train, path: data/one.parquet}, {split: test, path: data/o*r.*}]"
+    head = f"configs: [{{config_name: default, data_files: {files}}}]"
+    (root / "README.md").write_text(f"---\n{head}\n---\n")
+    loaded = load(root)
+    assert (loaded.split, hashes(loaded)) == ("test", sorted(pixel_hash(image) for image, _ in TEST))
+
+
+def test_a_saved_dataset_in_the_only_folder(tmp_path: Path) -> None:
+    columns = {"image": [encoded(image) for image, _ in TEST], "label": [NAMES[label] for _, label in TEST]}
+    datasets.DatasetDict(test=datasets.Dataset.from_dict(columns)).save_to_disk(tmp_path / "set/saved")
+    assert load(tmp_path / "set").n_split == 18
