@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field
 from hashlib import sha256
+from typing import NamedTuple
 
 from emt_plugin.catalog import ImageSetSpec
 from emt_plugin.data.pixels import COLOUR_16, Seen, Span, rgb_hash
@@ -18,6 +19,14 @@ MOST_ALIKE = 0.10
 LEAST_ALIKE = 2
 
 
+class File(NamedTuple):
+    """What is known of a file: the hash of its pixels, its class, and whether anything was done to its pixels."""
+
+    pixels: str
+    label: int
+    changed: bool
+
+
 @dataclass
 class Census:
     """The pixels of the images of a split, counted as they pass.
@@ -28,16 +37,16 @@ class Census:
 
     done: Counter[str] = field(default_factory=Counter)
     _spans: dict[str, Span] = field(default_factory=dict)
-    _files: dict[bytes, str] = field(default_factory=dict)
+    _files: dict[bytes, File] = field(default_factory=dict)
 
-    def add(self, encoded: bytes, seen: Seen) -> str:
-        """Count one image; returns the hash of its RGB pixels."""
+    def add(self, encoded: bytes, seen: Seen, label: int) -> str:
+        """Count one image of a class; returns the hash of its RGB pixels."""
         self.done.update(seen.done)
         if seen.span:
             known = self._spans.get(seen.span.kind)
             self._spans[seen.span.kind] = _joined(known, seen.span) if known else seen.span
         pixels = rgb_hash(seen.image)
-        self._files[sha256(encoded).digest()] = pixels
+        self._files[sha256(encoded).digest()] = File(pixels, label, bool(seen.done))
         return pixels
 
     def check(self, spec: ImageSetSpec, whole: bool = True) -> tuple[str, ...]:
@@ -59,16 +68,24 @@ class Census:
         return self._alike(spec) if whole else ()
 
     def _alike(self, spec: ImageSetSpec) -> tuple[str, ...]:
-        files = len(self._files)
-        alike = files - len(set(self._files.values()))
-        if alike == 0:
-            return ()
-        if alike >= LEAST_ALIKE and alike > MOST_ALIKE * files:
+        groups: dict[str, list[File]] = {}
+        for file in self._files.values():
+            groups.setdefault(file.pixels, []).append(file)
+        files, alike = len(self._files), len(self._files) - len(groups)
+        # What was decoded as it is, and has one label, is a duplicate that the set itself has.
+        lost = sum(
+            len(group) - 1
+            for group in groups.values()
+            if any(file.changed for file in group) or len({file.label for file in group}) > 1
+        )
+        if lost >= LEAST_ALIKE and lost > MOST_ALIKE * files:
             raise refused(
                 spec,
-                f"{alike:,} of {files:,} files that differ decode to the same pixels as another, so what tells them apart is "
+                f"{lost:,} of {files:,} files that differ decode to the same pixels as another, so what tells them apart is "
                 f"lost: {self._way_out(spec)}",
             )
+        if alike == 0:
+            return ()
         one = alike == 1
         return (
             f"{alike:,} file{'' if one else 's'} that differ{'s' if one else ''} decode{'s' if one else ''} to the same pixels "
@@ -82,7 +99,9 @@ class Census:
                 f"their transparency lies over {spec.background}; "
                 f'write background = "{other}" or the colour that was meant in a catalog file (--emt-catalog)'
             )
-        return "save the images as 8-bit RGB without transparency"
+        if self.done["first of several frames"]:
+            return "they are animations, of which the first frame is read; save the frame that is meant as an image of its own"
+        return "look at the images, and save them as 8-bit RGB, each with the class that it shows"
 
 
 def _joined(one: Span, other: Span) -> Span:

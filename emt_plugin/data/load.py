@@ -134,7 +134,7 @@ def _balanced(
         label = labels[row]
         if label < 0 or taken[label] >= per_class:
             continue
-        digest = census.add(*_decoded(spec, table, row))
+        digest = census.add(*_decoded(spec, table, row), label)
         if digest not in without:
             items.append(Item(row, digest, seen[digest], label))
             seen[digest] += 1
@@ -191,7 +191,7 @@ def _indexed(spec: ImageSetSpec, split: str, table: Table) -> Index:
     seen: Counter[str] = Counter()
     items = []
     for row, label in enumerate(found.of_row):
-        digest = census.add(*_decoded(spec, table, row))
+        digest = census.add(*_decoded(spec, table, row), label)
         items.append(Item(row, digest, seen[digest], label))
         seen[digest] += 1
     notes = (*table.notes, *found.notes, *census.check(spec))

@@ -157,6 +157,8 @@ def _named(spec: ImageSetSpec, root: Path, files: Sequence[Path]) -> dict[str, l
     found: dict[str, list[Path]] = {}
     for file in files:
         found.setdefault(_split_of(file.relative_to(root)), []).append(file)
+    if len(found) == 1 and not any(splits.names_a_split(name) for name in found):
+        found = {splits.ALL: list(files)}
     if splits.ALL in found and len(found) > 1:
         raise refused(
             spec,
@@ -183,7 +185,7 @@ def _one_config(spec: ImageSetSpec, configs: Mapping[str, list[Path]]) -> list[P
         return configs[spec.config]
     if spec.config is None and len(configs) == 1:
         return next(iter(configs.values()))
-    if spec.config is None and "default" in configs and not any(splits.of_file(name) for name in configs):
+    if spec.config is None and "default" in configs:
         return configs["default"]
     asked = f"no configuration '{spec.config}'" if spec.config else "several configurations"
     raise refused(

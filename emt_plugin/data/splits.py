@@ -19,9 +19,13 @@ WORDS = {
     "train": "train", "training": "train",
     "eval": "eval", "evaluation": "eval",
 }  # fmt: skip
-# A file of a split begins with the split's name: test.parquet, test-00000-of-00001.parquet.
-PREFIX = re.compile(rf"({'|'.join(sorted(WORDS, key=len, reverse=True))})(?![a-z])", re.IGNORECASE)
-ANYWHERE = re.compile(rf"(?<![a-z]){PREFIX.pattern}", re.IGNORECASE)
+_ANY = "|".join(sorted(WORDS, key=len, reverse=True))
+# test-00000-of-00001-0a1b2c, as the hub names the files of any split.
+SHARD = re.compile(r"(.+?)-\d{5}-of-\d{5}(-[0-9a-f]+)?")
+# test, test-0, test_000001.
+PART = re.compile(rf"({_ANY})([-_.]?\d[\d_-]*)?", re.IGNORECASE)
+PREFIX = re.compile(rf"({_ANY})(?![a-z])", re.IGNORECASE)
+ANYWHERE = re.compile(rf"(?<![a-z])({_ANY})(?![a-z])", re.IGNORECASE)
 KEY = 'split = "..." in a catalog file (--emt-catalog)'
 
 
@@ -31,9 +35,14 @@ def stands_for(name: str) -> str | None:
 
 
 def of_file(name: str) -> str | None:
-    """The split that the beginning of a file's name names."""
-    found = PREFIX.match(name)
-    return found[1].lower() if found else None
+    """The split that a file's name names; None where it names none.
+
+    ``test_matched`` is a split of its own: two that begin alike are not one.
+    """
+    stem = PurePath(name).stem
+    if found := SHARD.fullmatch(stem) or PART.fullmatch(stem):
+        return found[1]
+    return stem if PREFIX.match(stem) else None
 
 
 def names_a_split(name: str) -> bool:

@@ -307,3 +307,35 @@ def test_what_was_done_is_in_the_pairs_record(tmp_path: Path) -> None:
     assert ink.replay is not None
     assert plain.replay is not None
     assert (ink.replay.computed, plain.replay.computed) == (20, 0)  # the same pixels, so the same observations
+
+
+def several(root: Path, first_frames_differ: bool, n: int = 12) -> Path:
+    """Animations that may begin with one and the same frame."""
+    labels, rows = bundled("fashion-mini")
+    for index, (image, label) in enumerate(rows[:n]):
+        frame = image.convert("RGB")
+        first = frame if first_frames_differ else Image.new("RGB", frame.size)
+        (root / labels[label]).mkdir(parents=True, exist_ok=True)
+        path = root / labels[label] / f"{index}.webp"
+        first.save(path, save_all=True, append_images=[frame.rotate(90)], lossless=True)
+    return root
+
+
+def test_animations_that_begin_alike_are_refused(tmp_path: Path) -> None:
+    assert load(several(tmp_path / "differ", True)).pixels == {"first of several frames": 12}
+    with pytest.raises(CouldNotRun, match=r"11 of 12 files that differ .* animations, of which the first frame is read"):
+        load(several(tmp_path / "alike", False))
+
+
+def test_duplicates_of_the_sets_own_are_noted_and_contradictions_refused(tmp_path: Path) -> None:
+    root = class_folders(tmp_path / "set", "fashion-mini", n=10)
+    files = sorted(root.rglob("*.png"))
+    for file in files:
+        with Image.open(file) as image:
+            image.save(file.with_suffix(".bmp"))
+    assert load(root).notes == ("10 files that differ decode to the same pixels as another",)
+    for file in files:
+        other = next(folder for folder in sorted(root.iterdir()) if folder != file.parent)
+        file.with_suffix(".bmp").rename(other / f"{file.parent.name}-{file.stem}.bmp")
+    with pytest.raises(CouldNotRun, match=r"10 of 20 files that differ .* each with the class that it shows"):
+        load(root)

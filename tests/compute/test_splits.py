@@ -179,6 +179,8 @@ TRAIN, TEST = ROWS[:12], ROWS[12:30]
         ("data/train-00000-of-00001-0a1b2c.parquet", "data/test-00000-of-00001-3d4e5f.parquet"),
         ("default/train/0000.parquet", "default/test/0000.parquet"),
         ("train/0000.parquet", "test/0000.parquet"),
+        ("unsupervised-00000-of-00001.parquet", "test-00000-of-00001.parquet"),
+        ("test_hard-00000-of-00001.parquet", "test-00000-of-00001.parquet"),
     ],
 )
 def test_parquet_as_the_hub_lays_it_out(tmp_path: Path, train: str, test: str) -> None:
@@ -213,6 +215,9 @@ def test_train_and_validation_are_never_joined(tmp_path: Path) -> None:
         (["test.parquet", "more.parquet"], "more.parquet is not named after a split"),
         (["birds-train.parquet", "birds-test.parquet"], "may be splits"),
         (["en/test/0.parquet", "fr/test/0.parquet"], r"several configurations \(en, fr\)"),
+        (["test_matched.parquet", "test_mismatched.parquet"], r"no test split \(it has test_matched, test_mismatched\)"),
+        (["test_a-00000-of-00001.parquet", "test_b-00000-of-00001.parquet"], r"no test split \(it has test_a, test_b\)"),
+        (["a-00000-of-00001.parquet", "b-00000-of-00001.parquet"], r"no test split \(it has a, b\)"),
     ],
 )
 def test_parquet_files_whose_meaning_is_not_clear_are_refused(tmp_path: Path, files: list[str], says: str) -> None:
@@ -226,9 +231,10 @@ def test_configurations(tmp_path: Path) -> None:
     parquet(tmp_path / "set/en/test/0.parquet", TEST, NAMES)
     parquet(tmp_path / "set/fr/test/0.parquet", TRAIN, NAMES)
     assert load(tmp_path / "set", 'config = "fr"').n_split == 12
-    parquet(tmp_path / "parts/0.parquet", TEST[:9], NAMES)
-    parquet(tmp_path / "parts/1.parquet", TEST[9:], NAMES)
-    assert (load(tmp_path / "parts").split, load(tmp_path / "parts").n_split) == ("all", 18)
+    for form in ("{}.parquet", "part-0000{}-of-00002.parquet"):
+        parquet(tmp_path / form[:4] / form.format(0), TEST[:9], NAMES)
+        parquet(tmp_path / form[:4] / form.format(1), TEST[9:], NAMES)
+        assert (load(tmp_path / form[:4]).split, load(tmp_path / form[:4]).n_split) == ("all", 18)
 
 
 CARD = """---
