@@ -48,9 +48,9 @@ def listing(folder: Path) -> Listing:
     folders = [Path(entry.path) for entry in entries if entry.is_dir()]
     files = [Path(entry.path) for entry in entries if not entry.is_dir()]
     images = [path for path in files if is_image(path)]
-    unread = [path for path in files if not is_image(path) and foreign(path)]
-    others = [path for path in files if not is_image(path) and not foreign(path)]
-    return Listing(folder, tuple(folders), tuple(images), tuple(unread), tuple(others))
+    rest = [path for path in files if not is_image(path)] if len(images) < len(files) else []
+    unread = [path for path in rest if foreign(path)]
+    return Listing(folder, tuple(folders), tuple(images), tuple(unread), tuple(path for path in rest if not foreign(path)))
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,11 @@ def image_folder(spec: ImageSetSpec, root: Path) -> list[Split]:
 
 def _splits(spec: ImageSetSpec, top: Listing) -> list[Classes]:
     inside = {folder: listing(folder) for folder in top.folders}
-    below = {folder: _classes(folder.name, found) for folder, found in inside.items() if splits.stands_for(folder.name)}
+    below = {
+        folder: _classes(folder.name, found, [listing(path) for path in found.folders])
+        for folder, found in inside.items()
+        if splits.stands_for(folder.name)
+    }
     with_classes = [folder for folder, found in below.items() if found.folders]
     others = [folder for folder, found in inside.items() if folder not in below and _holds_something(found)]
     if not with_classes:
@@ -99,7 +103,7 @@ def _splits(spec: ImageSetSpec, top: Listing) -> list[Classes]:
                 f"the folders {_named(below)} may be splits or classes: put a split's images into a folder for each class, "
                 f"or list them with their labels in a metadata.csv",
             )
-        return [_classes(splits.ALL, top)]
+        return [_classes(splits.ALL, top, list(inside.values()))]
     if others:
         raise refused(
             spec,
@@ -112,8 +116,7 @@ def _splits(spec: ImageSetSpec, top: Listing) -> list[Classes]:
     return [below[folder] for folder in with_classes]
 
 
-def _classes(name: str, top: Listing) -> Classes:
-    found = [listing(folder) for folder in top.folders]
+def _classes(name: str, top: Listing, found: Sequence[Listing]) -> Classes:
     return Classes(
         name,
         top,

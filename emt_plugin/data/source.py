@@ -96,4 +96,5 @@ def not_a_pointer(spec: ImageSetSpec, path: Path) -> Path:
 
 def by_name(files: Iterable[Path], root: Path) -> dict[str, Path]:
     """Files by their names relative to a folder."""
-    return {str(path.relative_to(root) if path.is_relative_to(root) else path): path for path in files}
+    above = f"{root}/"
+    return {str(path).removeprefix(above): path for path in files}

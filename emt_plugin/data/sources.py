@@ -102,11 +102,14 @@ def _folder(spec: ImageSetSpec, path: Path) -> list[Split]:
             return reader(spec, _by_split(spec, path, files), path)
     listings = [file for file in found.others if is_listing(file) and file.name not in NO_LISTINGS]
     # Beside class folders a file that lists no images is about something else.
-    meant = [file for file in listings if lists_images(spec, file)] if _has_classes(found.folders) else listings
-    if meant:
-        of_split = _by_split(spec, root, meant)
+    if listings and _has_classes(found.folders):
+        listings = [file for file in listings if lists_images(spec, file)]
+    if listings:
+        of_split = _by_split(spec, root, listings)
         if len(of_split.get(splits.ALL, ())) > 1:
-            raise refused(spec, f"{' and '.join(file.name for file in meant[:4])} may both be meant: name one of them itself")
+            raise refused(
+                spec, f"{' and '.join(file.name for file in listings[:4])} may both be meant: name one of them itself"
+            )
         return listed(spec, of_split, root)
     if not found.folders and not found.has_images:
         for file in found.others:
