@@ -241,9 +241,13 @@ def short_id(name: str) -> str:
 
 
 def unique_ids(specs: list[Spec]) -> tuple[Spec, ...]:
-    """The same specs; ids that clash get ``-`` and six hex digits of the full source."""
+    """The same specs; ids that clash get ``-`` and six hex digits of the full source, or of all that they differ in."""
     ids = [spec.id for spec in specs]
-    return tuple(replace(spec, id=suffixed(spec)) if ids.count(spec.id) > 1 else spec for spec in specs)
+    made = [suffixed(spec) if ids.count(spec.id) > 1 else spec.id for spec in specs]
+    return tuple(
+        replace(spec, id=f"{spec.id}-{sha256(repr(spec).encode()).hexdigest()[:6]}" if made.count(name) > 1 else name)
+        for spec, name in zip(specs, made, strict=True)
+    )
 
 
 def suffixed(spec: ModelSpec | ImageSetSpec) -> str:

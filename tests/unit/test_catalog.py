@@ -174,3 +174,11 @@ def test_names_resolve_without_anything_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_one_folder_with_two_wordings_is_two_image_sets(tmp_path: Path) -> None:
+    (tmp_path / "birds").mkdir()
+    file = tmp_path / "catalog.toml"
+    file.write_text('[image_sets.birds]\nsource = "birds"\nbackground = "black"\n')
+    named = Catalog.load(file).image_sets_named(["birds", str(tmp_path / "birds")])
+    assert len({spec.id for spec in named.values()}) == 2
