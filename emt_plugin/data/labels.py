@@ -84,6 +84,9 @@ def _raw(spec: ImageSetSpec, table: Table) -> tuple[list[str], list[int]]:
         return list(table.names), [v if isinstance(v, int) and 0 <= v < count else -1 for v in table.values]
     if not all(isinstance(value, str | int | bool | float | None) for value in table.values):
         raise refused(spec, "its label column holds no single label in each row")
+    fractions = [value for value in table.values if isinstance(value, float) and value == value and not value.is_integer()]
+    if fractions:
+        raise refused(spec, f"its label column holds numbers like {fractions[0]:g}, which are no classes")
     texts = [_text(value) for value in table.values]
     raw = sorted({text for text in texts if text})
     if not raw:

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from emt_plugin.catalog import ImageSetSpec
+from emt_plugin.data.card import NOTE, facts, with_names
 from emt_plugin.data.columns import label_column
 from emt_plugin.data.formats import IMAGES, ignored
 from emt_plugin.data.source import LFS, Split, Table, brief, by_name, not_a_pointer, refused
@@ -41,10 +42,13 @@ def web_dataset(spec: ImageSetSpec, files: Mapping[str, Sequence[Path]], root: P
         files: shards by split.
         root: the folder of the image set.
     """
-    return [Split(name, by_name(paths, root), partial(_read, spec, sorted(paths))) for name, paths in files.items()]
+    return [
+        Split(name, by_name(paths, root), partial(_read, spec, sorted(paths), root), facts(root))
+        for name, paths in files.items()
+    ]
 
 
-def _read(spec: ImageSetSpec, shards: Sequence[Path]) -> Table:
+def _read(spec: ImageSetSpec, shards: Sequence[Path], root: Path) -> Table:
     samples = [sample for shard in shards for sample in _samples(spec, shard)]
     images, values = [], []
     for key, members in samples:
@@ -60,7 +64,15 @@ def _read(spec: ImageSetSpec, shards: Sequence[Path]) -> Table:
             raise refused(spec, f"{images[row].name} is a Git LFS pointer, not the file itself: run git lfs pull")
         return content
 
-    return Table(values, None, encoded, lambda row: f"the image {images[row].name} in {images[row].tar.name}")
+    numbers = [int(value) for value in values if isinstance(value, int) or (isinstance(value, str) and value.isdecimal())]
+    names = with_names(root, spec.label, spec.config, numbers) if len(numbers) == len(values) else None
+    return Table(
+        values=numbers if names else values,
+        names=names,
+        encoded=encoded,
+        where=lambda row: f"the image {images[row].name} in {images[row].tar.name}",
+        notes=(NOTE,) if names else (),
+    )
 
 
 def _samples(spec: ImageSetSpec, shard: Path) -> list[tuple[str, dict[str, Member]]]:

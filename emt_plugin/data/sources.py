@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from emt_plugin.catalog import ImageSetSpec
 from emt_plugin.data import splits
+from emt_plugin.data.card import configurations
 from emt_plugin.data.folders import image_folder, listing
 from emt_plugin.data.formats import container, foreign, ignored, is_image
 from emt_plugin.data.listings import METADATA, is_listing, listed, lists_images
@@ -203,7 +203,7 @@ def _split_of(relative: Path) -> str:
 
 def _described(spec: ImageSetSpec, root: Path) -> list[Split] | None:
     """The splits that the dataset card of a hub's clone describes; None where it describes none."""
-    configs = _card(root / "README.md")
+    configs = configurations(root)
     if not configs:
         return None
     by_name = {str(config.get("config_name", "default")): config for config in configs}
@@ -234,25 +234,6 @@ def _absent(spec: ImageSetSpec, name: str) -> Table:
     raise refused(
         spec, f"README.md names a split '{name}' whose files are not here: fetch them, or name another by {splits.KEY}"
     )
-
-
-def _card(path: Path) -> list[dict[str, Any]]:
-    """The configurations in the head of a dataset card."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return []
-    if not text.startswith("---"):
-        return []
-    import yaml
-
-    try:
-        head = yaml.safe_load(text[3:].partition("\n---")[0])
-    except yaml.YAMLError:
-        return []
-    configs = head.get("configs") if isinstance(head, dict) else None
-    found = [config for config in configs if isinstance(config, dict)] if isinstance(configs, list) else []
-    return [config for config in found if config.get("data_files")]
 
 
 def _data_files(root: Path, described: object) -> dict[str, list[Path]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from emt_plugin.catalog import ImageSetSpec
 from emt_plugin.data import splits
+from emt_plugin.data.card import NOTE, facts, with_names
 from emt_plugin.data.columns import image_column, label_column, not_elsewhere
 from emt_plugin.data.source import LFS, Split, Table, brief, by_name, not_a_pointer, refused
 from emt_plugin.errors import CouldNotRun
@@ -25,7 +26,7 @@ def parquet(spec: ImageSetSpec, files: Mapping[str, Sequence[Path]], root: Path)
         root: the folder of the image set.
     """
     return [
-        Split(name, by_name(paths, root), partial(_read_parquet, spec, name, sorted(paths), root))
+        Split(name, by_name(paths, root), partial(_read_parquet, spec, name, sorted(paths), root), facts(root))
         for name, paths in files.items()
     ]
 
@@ -90,8 +91,10 @@ def _hub_split(spec: ImageSetSpec, name: str, notes: tuple[str, ...]) -> Split:
     except Exception as error:  # datasets passes on the errors of a dozen libraries.
         raise _not_loaded(spec, error) from None
     files = [Path(file["filename"]) for file in table.cache_files]
-    facts = {"features": str(table.features)}
-    return Split(name, by_name(files, files[0].parent) if files else {}, partial(_table, spec, name, table, None), facts, notes)
+    features = {"features": str(table.features)}
+    return Split(
+        name, by_name(files, files[0].parent) if files else {}, partial(_table, spec, name, table, None), features, notes
+    )
 
 
 def _not_loaded(spec: ImageSetSpec, error: Exception) -> CouldNotRun:
@@ -171,8 +174,9 @@ def _table(spec: ImageSetSpec, name: str, table: Any, root: Path | None) -> Tabl
     def encoded(row: int) -> bytes:
         return _bytes_of(spec, image, table[row][image], root)
 
-    names = tuple(feature.names) if isinstance(feature, ClassLabel) else None
-    return Table(values, names, encoded, whole=whole)
+    names = tuple(feature.names) if isinstance(feature, ClassLabel) else with_names(root, label, spec.config, values)
+    notes = (NOTE,) if names and not isinstance(feature, ClassLabel) else ()
+    return Table(values, names, encoded, notes=notes, whole=whole)
 
 
 def _images_inside(table: Any, image: str) -> bool:

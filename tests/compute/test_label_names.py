@@ -8,7 +8,9 @@ import datasets
 import pytest
 
 from emt_plugin.catalog import Catalog, CatalogError
+from emt_plugin.data import load_image_set
 from emt_plugin.errors import CouldNotRun
+from emt_plugin.store import Store
 from tests.compute.image_files import bundled, catalog_with, load
 
 NAMES, ROWS = bundled("fashion-mini", 60)
@@ -130,4 +132,45 @@ def test_a_row_without_a_label(tmp_path: Path) -> None:
     features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("string")})
     datasets.Dataset.from_dict(columns, features=features).to_parquet(tmp_path / "test.parquet")
     with pytest.raises(CouldNotRun, match="row 1 has the label None, outside its 2 labels"):
+        load(tmp_path / "test.parquet")
+
+
+CARD = """---
+dataset_info:
+- config_name: default
+  features:
+  - {{name: image, dtype: image}}
+  - name: label
+    dtype:
+      class_label:
+        names:
+{names}
+---
+"""
+
+
+def test_names_that_a_card_or_a_list_has(tmp_path: Path) -> None:
+    path = numbered(tmp_path)
+    card = CARD.format(names="\n".join(f"          '{index}': {name}" for index, name in enumerate(NAMES)))
+    (tmp_path / "README.md").write_text(card)
+    store = Store(tmp_path / "store")
+    spec = Catalog.load().image_set(str(path))
+    loaded = load_image_set(spec, store=store)
+    assert loaded.labels == tuple(name.replace("_", " ") for name in NAMES)
+    assert {item.row: item.label for item in loaded.items} == dict(enumerate(label for _, label in ROWS))
+    assert loaded.notes == ("its label names are those of README.md or classnames.txt",)
+    (tmp_path / "README.md").write_text(card.replace("ankle_boot", "boot"))
+    assert load_image_set(spec, store=store).labels[-1] == "boot"
+    (tmp_path / "README.md").write_text("\n".join(card.splitlines()[:-2]))  # one name too few
+    with pytest.raises(CouldNotRun, match="numbers without names"):
+        load_image_set(spec, store=store)
+    (tmp_path / "classnames.txt").write_text("\n".join(NAMES))
+    assert load_image_set(spec, store=store).labels == loaded.labels
+
+
+def test_labels_that_are_no_classes(tmp_path: Path) -> None:
+    columns = {"image": [image for image, _ in ROWS[:3]], "label": [0.5, 1.0, 2.0]}
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("float64")})
+    datasets.Dataset.from_dict(columns, features=features).to_parquet(tmp_path / "test.parquet")
+    with pytest.raises(CouldNotRun, match=r"numbers like 0\.5, which are no classes"):
         load(tmp_path / "test.parquet")

@@ -253,3 +253,12 @@ def test_two_listings_are_never_joined(tmp_path: Path) -> None:
     (tmp_path / "coco.json").write_text('{"images": [], "annotations": []}')
     with pytest.raises(CouldNotRun, match="one JSON object, of a format that is not read"):
         load(tmp_path / "coco.json")
+
+
+def test_shards_with_a_list_of_class_names(tmp_path: Path) -> None:
+    tar(tmp_path / "set/test/0.tar", range(40))
+    (tmp_path / "set/classnames.txt").write_text("\n".join(NAMES))
+    loaded = load(tmp_path / "set")
+    assert (loaded.split, loaded.labels) == ("test", tuple(name.replace("_", " ") for name in NAMES))
+    by_row = {item.row: item.label for item in loaded.items}
+    assert [by_row[row] for row in range(40)] == [label for _, label in ROWS]
