@@ -38,16 +38,22 @@ def white_ink(image: Image.Image) -> Image.Image:
     return made
 
 
-def png_16(values: np.ndarray) -> bytes:
-    """A PNG of 16 bits a channel, which Pillow does not write."""
-    kind = {2: 4, 3: 2, 4: 6}[values.shape[2]]
+def png_16(values: np.ndarray, clear: bytes = b"") -> bytes:
+    """A PNG of 16 bits a channel, which Pillow does not write in colour."""
+    kind = {1: 0, 2: 4, 3: 2, 4: 6}[values.shape[2]]
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
     header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, kind, 0, 0, 0)
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + (chunk(b"tRNS", clear) if clear else b"")
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "1", "P"])
@@ -133,6 +139,23 @@ def test_16_bit_colour_keeps_its_high_bytes() -> None:
     seen = decoded(png_16(values))
     assert pixels(seen.image) == (values >> 8).tolist()
     assert seen.done == ("16-bit colour to 8 bits",)
+
+
+@pytest.mark.parametrize(
+    ("row", "clear", "expected"),
+    [
+        ([[1000], [65535], [0]], (1000,), [[0, 0, 255], [255] * 3, [0] * 3]),
+        ([[65535, 0], [257 * 9, 65535]], (), [[0, 0, 255], [9] * 3]),
+        ([[257] * 3, [257 * 9, 65535, 0]], (257,) * 3, [[0, 0, 255], [9, 255, 0]]),
+        ([[65535, 65535, 65535, 0], [257 * 9, 0, 0, 65535]], (), [[0, 0, 255], [9, 0, 0]]),
+    ],
+    ids=["grey and a clear value", "grey and alpha", "colour and a clear colour", "colour and alpha"],
+)
+def test_16_bits_and_transparency(row: list[list[int]], clear: tuple[int, ...], expected: list[list[int]]) -> None:
+    seen = decoded(png_16(np.array([row]), struct.pack(f">{len(clear)}H", *clear)), PixelRule("#0000ff"))
+    assert pixels(seen.image) == [expected]
+    assert "transparency over #0000ff" in seen.done
+    assert len(seen.done) == 2
 
 
 @pytest.mark.parametrize("turned", range(1, 9))
