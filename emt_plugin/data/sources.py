@@ -96,10 +96,8 @@ def _folder(spec: ImageSetSpec, path: Path) -> list[Split]:
     about_images = all(lists_images(spec, file) for files in metadata.values() for file in files)
     if metadata and (about_images or not _has_classes(found.folders)):
         return listed(spec, metadata, root)
-    shards = list(_below(path, DEPTH))
-    for reader in (parquet, web_dataset):
-        if files := [shard for shard in shards if _reader(shard) is reader]:
-            return reader(spec, _by_split(spec, path, files), path)
+    if shards := list(_below(path, DEPTH)):
+        return _shards(spec, path, shards, _has_classes(found.folders))
     listings = [file for file in found.others if is_listing(file) and file.name not in NO_LISTINGS]
     # Beside class folders a file that lists no images is about something else.
     if listings and _has_classes(found.folders):
@@ -117,6 +115,17 @@ def _folder(spec: ImageSetSpec, path: Path) -> list[Split]:
             if known and file.suffix.lower() not in (".txt", ".yaml", ".yml", ".xml"):
                 raise refused(spec, f"{file.name} is {known}")
     return image_folder(spec, root)
+
+
+def _shards(spec: ImageSetSpec, root: Path, files: Sequence[Path], class_folders: bool) -> list[Split]:
+    """The splits of parquet files or tars, which must be all that there is."""
+    firsts = {_reader(file): file for file in reversed(files)}
+    if len(firsts) > 1 or class_folders:
+        both = [*(file.name for file in firsts.values()), *(["class folders of images"] if class_folders else [])]
+        raise refused(spec, f"it holds {' and '.join(both)}: name the file or folder that is meant itself")
+    reader = _reader(files[0])
+    assert reader is not None
+    return reader(spec, _by_split(spec, root, files), root)
 
 
 # JSON files of other tools that may lie beside images.

@@ -416,3 +416,11 @@ def test_a_saved_dataset_in_the_only_folder(tmp_path: Path) -> None:
     columns = {"image": [encoded(image) for image, _ in TEST], "label": [NAMES[label] for _, label in TEST]}
     datasets.DatasetDict(test=datasets.Dataset.from_dict(columns)).save_to_disk(tmp_path / "set/saved")
     assert load(tmp_path / "set").n_split == 18
+
+
+def test_parquet_beside_class_folders_is_refused(tmp_path: Path) -> None:
+    root = one_class(tmp_path / "set", "cat", "dog")
+    parquet(root / "test.parquet", TEST, NAMES)
+    with pytest.raises(CouldNotRun, match=r"holds test\.parquet and class folders of images: name the file or folder"):
+        load(root)
+    assert load(root / "test.parquet").n_split == 18
