@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from emt_plugin.catalog import ImageSetSpec
-from emt_plugin.data.pixels import COLOUR_16, Seen, Span, rgb_hash
+from emt_plugin.data.pixels import COLOUR_16, UPRIGHT, Seen, Span, rgb_hash
 from emt_plugin.data.source import refused
 
 # A set whose values stay below this share of what they are declared to run to was declared wrongly.
@@ -20,11 +20,11 @@ LEAST_ALIKE = 2
 
 
 class File(NamedTuple):
-    """What is known of a file: the hash of its pixels, its class, and whether anything was done to its pixels."""
+    """What is known of a file: the hash of its pixels, its class, and whether anything in it may have been lost."""
 
     pixels: str
     label: int
-    changed: bool
+    lossy: bool
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Census:
             known = self._spans.get(seen.span.kind)
             self._spans[seen.span.kind] = _joined(known, seen.span) if known else seen.span
         pixels = rgb_hash(seen.image)
-        self._files[sha256(encoded).digest()] = File(pixels, label, bool(seen.done))
+        self._files[sha256(encoded).digest()] = File(pixels, label, bool(set(seen.done) - {UPRIGHT}))
         return pixels
 
     def check(self, spec: ImageSetSpec, whole: bool = True) -> tuple[str, ...]:
@@ -76,7 +76,7 @@ class Census:
         lost = sum(
             len(group) - 1
             for group in groups.values()
-            if any(file.changed for file in group) or len({file.label for file in group}) > 1
+            if any(file.lossy for file in group) or len({file.label for file in group}) > 1
         )
         if lost >= LEAST_ALIKE and lost > MOST_ALIKE * files:
             raise refused(

@@ -14,6 +14,7 @@ COLOUR_16 = "16-bit colour"
 DEEP = {"I": ("32-bit grey", 0, 65535), "F": ("float grey", 0, 1)}
 SIXTEEN = ("16-bit grey", 0, 65535)
 ORIENTATION = 0x0112
+UPRIGHT = "turned by EXIF orientation"
 TURNED = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -101,7 +102,7 @@ def to_rgb(image: Image.Image, rule: PixelRule = PLAIN) -> Seen:
     orientation = image.getexif().get(ORIENTATION, 1) if image.info or hasattr(image, "tag_v2") else 1
     seen = _opaque(image, rule)
     if orientation in TURNED:
-        return seen._replace(image=seen.image.transpose(TURNED[orientation]), done=(*seen.done, "turned by EXIF orientation"))
+        return seen._replace(image=seen.image.transpose(TURNED[orientation]), done=(*seen.done, UPRIGHT))
     return seen
 
 
