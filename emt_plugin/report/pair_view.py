@@ -215,19 +215,23 @@ def _ranked(pair: PairRecord, row: Row) -> str:
     return ", ".join(said)
 
 
-def _fact(value: object) -> str:
-    """A fact as text: counts by name, and several notes, on one line."""
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name}: {count}" for name, count in value.items())
-    return "; ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+def _fact(value: Any) -> str:
+    """A fact as text: what it holds, where it holds several."""
+    return (
+        ", ".join(f"{key.replace('_', ' ')} {inner}" for key, inner in value.items()) if isinstance(value, dict) else str(value)
+    )
 
 
 def _facts(pair: PairRecord) -> list[tuple[str, str]]:
     facts = [("prompt", pair.prompt)]
-    facts += [(f"model: {key.replace('_', ' ')}", str(value)) for key, value in pair.model_facts.items() if value is not None]
+    facts += [(f"model: {key.replace('_', ' ')}", _fact(value)) for key, value in pair.model_facts.items() if value is not None]
     if pair.encoder:
         facts.append(("encoder", f"{pair.encoder.id} (from {pair.encoder.found_by}): {pair.encoder.tower}"))
-    facts += [(f"images: {key}", _fact(value)) for key, value in pair.image_set_facts.items() if value is not None]
+    facts += [
+        (f"images: {key}", "; ".join(value) if isinstance(value, list) else _fact(value))
+        for key, value in pair.image_set_facts.items()
+        if value is not None
+    ]
     facts.append(("images: of the split", f"{pair.n} of {pair.n_split}"))
     if pair.gating:
         comparison = pair.gating
