@@ -12,6 +12,7 @@ from emt_plugin.errors import CouldNotRun
 from emt_plugin.scoring.reader import unreadable
 
 NUMBER = re.compile(r"[+-]?\d+(\.0+)?")
+ASKS_FOR_NUMBERS = re.compile(r"\b(number|digit)s?\b", re.IGNORECASE)
 # 001.Black_footed_Albatross, n02085620-Chihuahua
 ID = re.compile(r"(\d+|n\d{8})[._-]+(?=\D)")
 
@@ -66,7 +67,7 @@ def named(spec: ImageSetSpec, table: Table) -> Labels:
         if numbers and not _same(raw, spec.labels):
             return _by_index(spec, table, raw, of_row)
         _check_same(spec, raw)
-    elif numbers and spec.names != "numbers":
+    elif numbers and spec.names != "numbers" and not ASKS_FOR_NUMBERS.search(spec.prompt):
         raise refused(
             spec,
             f"its labels are numbers without names ({_shortened(raw)}): name them with "

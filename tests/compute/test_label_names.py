@@ -68,6 +68,13 @@ def test_numbers_that_are_numbers_are_so_for_what_is_like_mnist(tmp_path: Path) 
     assert Catalog.load().image_set("fashion-mini").names == "as-is"
 
 
+def test_a_question_for_digits_says_that_labels_are_numbers(tmp_path: Path) -> None:
+    path = numbered(tmp_path)
+    assert len(load(path, 'prompt = "Which digit is it? Answer one of {labels}."').labels) == 10
+    with pytest.raises(CouldNotRun, match="numbers without names"):
+        load(path, 'prompt = "Which garment is it? Answer one of {labels}."')
+
+
 def test_numbers_from_one(tmp_path: Path) -> None:
     named = load(numbered(tmp_path, first=1), LISTED)
     assert {item.row: item.label for item in named.items} == dict(enumerate(label for _, label in ROWS))
