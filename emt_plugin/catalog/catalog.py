@@ -22,7 +22,7 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 MODEL_KEYS = {"source", "encoder", "aliases", "image_sets", "revision", "trust_remote_code"}
 IMAGE_SET_KEYS = {
     "source", "config", "split", "image", "label", "prompt", "template", "stems", "names", "label_order", "like",
-    "revision", "answer", "tuning_answer", "train_split", "labels",
+    "revision", "answer", "tuning_answer", "train_split", "labels", "background", "range",
 }  # fmt: skip
 Entry = Mapping[str, Any]
 Spec = TypeVar("Spec", ModelSpec, ImageSetSpec)
@@ -133,14 +133,18 @@ class Catalog:
         known = [known for known in self.image_sets if known != UNKNOWN_IMAGE_SET]
         source = _located(str(entry["source"] if named else self._path_or_hub_id(name, "image set", known)))
         kind = _kind(source)
+        # Labels of packaged sets serve known_labels alone: their data have names.
+        packaged = self.image_sets.get(name) is _packaged("image_sets").get(name)
         return ImageSetSpec(
-            id=short_id(name if named else Path(name).stem if kind == "parquet" else name),
+            id=short_id(name if named or not Path(source).is_file() else Path(name).stem),
             source=source,
             kind=kind,
             prompt=entry["prompt"],
             template=entry["template"],
             stems=tuple(entry["stems"]),
+            labels=() if packaged else tuple(entry.get("labels", ())),
             **{key: entry[key] for key in IMAGE_SET_OPTIONS if key in entry},
+            range=tuple(entry["range"]) if "range" in entry else None,
         )
 
     def known_labels(self) -> dict[str, tuple[str, ...]]:
@@ -188,7 +192,7 @@ class Catalog:
         if parent in (name, *below) and name != UNKNOWN_IMAGE_SET:
             raise CatalogError(f"image set '{name}' is like itself, by way of {', '.join((*below, parent))}")
         inherited = {} if name == UNKNOWN_IMAGE_SET else self._image_set_entry(parent, (*below, name))
-        for key in ("source", "config", "split", "train_split", "image", "label", "labels", "revision"):
+        for key in ("source", "config", "split", "train_split", "image", "label", "labels", "revision", "background", "range"):
             inherited.pop(key, None)
         return inherited | entry
 
@@ -199,7 +203,7 @@ class Catalog:
                 return str(path)
         except (OSError, RuntimeError, ValueError) as error:
             raise CatalogError(f"no {what} at '{name}': {error}") from None
-        looks_like_a_path = name.startswith((".", "/", "~")) or name.count("/") > 1 or path.suffix == ".parquet"
+        looks_like_a_path = name.startswith((".", "/", "~")) or name.count("/") > 1 or path.suffix in LOCAL_FILES
         if looks_like_a_path:
             raise CatalogError(f"no {what} at '{name}': the path does not exist")
         if HUB_ID.fullmatch(name):
@@ -221,8 +225,10 @@ class Catalog:
         )
 
 
+LOCAL_FILES = (".parquet", ".csv", ".tsv", ".jsonl", ".tar", ".zip")
 IMAGE_SET_OPTIONS = (
     "config", "split", "train_split", "image", "label", "answer", "tuning_answer", "names", "label_order", "revision",
+    "background",
 )  # fmt: skip
 
 
@@ -235,9 +241,13 @@ def short_id(name: str) -> str:
 
 
 def unique_ids(specs: list[Spec]) -> tuple[Spec, ...]:
-    """The same specs; ids that clash get ``-`` and six hex digits of the full source."""
+    """The same specs; ids that clash get ``-`` and six hex digits of the full source, or of all that they differ in."""
     ids = [spec.id for spec in specs]
-    return tuple(replace(spec, id=suffixed(spec)) if ids.count(spec.id) > 1 else spec for spec in specs)
+    made = [suffixed(spec) if ids.count(spec.id) > 1 else spec.id for spec in specs]
+    return tuple(
+        replace(spec, id=f"{spec.id}-{sha256(repr(spec).encode()).hexdigest()[:6]}" if made.count(name) > 1 else name)
+        for spec, name in zip(specs, made, strict=True)
+    )
 
 
 def suffixed(spec: ModelSpec | ImageSetSpec) -> str:
@@ -268,10 +278,10 @@ def _is_adapter(name: str) -> bool:
         return False
 
 
-def _kind(source: str) -> Literal["hub", "parquet", "saved", "folder"]:
+def _kind(source: str) -> Literal["hub", "parquet", "saved", "folder", "file"]:
     path = Path(source)
     if path.is_file():
-        return "parquet"
+        return "parquet" if path.suffix == ".parquet" else "file"
     if not path.is_dir():
         return "hub"
     if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
@@ -311,13 +321,15 @@ MUST = {
     "template": "must be a string with {} where a label name goes: without it the encoder would see one caption",
     "answer": "must be a string with {} where a label name goes, and may have {a} for its article",
     "tuning_answer": "must be a string with {} where a label name goes, and may have {a} for its article",
-    "names": 'must be "as-is" or "wordnet"',
+    "names": 'must be "as-is", "wordnet" or "numbers"',
     "label_order": 'must be "index" or "alphabetical"',
     "trust_remote_code": "must be true or false",
     "aliases": "must be a list of strings",
     "image_sets": "must be a list of one or more strings",
     "stems": "must be a list of strings",
     "labels": "must be a list of strings",
+    "background": 'must be "white", "black" or a colour like "#80ff00"',
+    "range": "must be two numbers, of which the second is greater",
     "other": "must be a string",
 }
 
@@ -326,6 +338,9 @@ def _fits(key: str, value: object) -> bool:
     """Whether a user's value is of the kind that its key wants."""
     if key == "trust_remote_code":
         return isinstance(value, bool)
+    if key == "range":
+        numbers = isinstance(value, list) and len(value) == 2 and all(type(item) in (int, float) for item in value)
+        return numbers and isinstance(value, list) and value[0] < value[1]
     if key in {"aliases", "image_sets", "stems", "labels"}:
         filled = isinstance(value, list) and (bool(value) or key != "image_sets")
         return filled and isinstance(value, list) and all(isinstance(item, str) for item in value)
@@ -336,7 +351,8 @@ def _fits(key: str, value: object) -> bool:
         "template": "{}" in value,
         "answer": "{}" in value,
         "tuning_answer": "{}" in value,
-        "names": value in {"as-is", "wordnet"},
+        "names": value in {"as-is", "wordnet", "numbers"},
+        "background": re.fullmatch(r"white|black|#[0-9a-fA-F]{6}", value) is not None,
         "label_order": value in {"index", "alphabetical"},
     }
     return wanted.get(key, True)

@@ -82,7 +82,7 @@ class ImageSetSpec:
         source: hub id or path.
         kind: how the source is read.
         config: hub configuration, None for the default.
-        split: the evaluated split.
+        split: the evaluated split; None for the test split, or the validation split where there is no test split.
         image: name of the image column.
         label: name of the label column.
         prompt: the question, with ``{labels}`` for the label names.
@@ -91,27 +91,33 @@ class ImageSetSpec:
         answer: the answer whose probability ranks a label, with ``{}`` for its name and ``{a}`` for its article.
         tuning_answer: the answer that is learned in fine-tuning, written like ``answer``; the default is the paper's.
         train_split: where linear probes are fitted and models fine-tuned.
-        names: ``wordnet`` when label names may be WordNet ids.
+        names: ``wordnet`` when label names may be WordNet ids, ``numbers`` when they are numbers.
         label_order: order of the label names in the prompt.
         revision: hub revision, None for the default branch.
+        labels: label names, which name labels that are numbers in their order; empty for those of the data.
+        background: what shows through where an image is transparent: ``white``, ``black`` or ``#rrggbb``.
+        range: the values that mean black and white in 16-bit, 32-bit and float images; None for what their mode declares.
     """
 
     id: str
     source: str
-    kind: Literal["hub", "parquet", "saved", "folder"]
+    kind: Literal["hub", "parquet", "saved", "folder", "file"]
     prompt: str
     template: str
     stems: tuple[str, ...]
     config: str | None = None
-    split: str = "test"
+    split: str | None = None
     answer: str = "{}"
     tuning_answer: str = "The object is a(n) {}."
     train_split: str = "train"
     image: str = "image"
     label: str = "label"
-    names: Literal["as-is", "wordnet"] = "as-is"
+    names: Literal["as-is", "wordnet", "numbers"] = "as-is"
     label_order: Literal["index", "alphabetical"] = "index"
     revision: str | None = None
+    labels: tuple[str, ...] = ()
+    background: str = "white"
+    range: tuple[float, float] | None = None
 
     def question(self, labels: tuple[str, ...]) -> Question:
         """What is asked, for these label names in the order of their index."""

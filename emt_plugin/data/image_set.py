@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
-from typing import Any, Protocol
 
 from PIL import Image
 
 from emt_plugin.catalog import ImageSetSpec, Question
+from emt_plugin.data.pixels import PixelRule, as_rgb, decoded, pixel_hash
+from emt_plugin.data.source import Table
 from emt_plugin.errors import CouldNotRun
 
+__all__ = ["SEED", "ImageSet", "Item", "as_rgb", "in_subset_order", "pixel_hash", "rule_of"]
 SEED = "emt-subset-1"
-
-
-class Table(Protocol):
-    """The part of ``datasets.Dataset`` that is read here."""
-
-    def __getitem__(self, row: int) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -55,6 +51,8 @@ class ImageSet:
         n_split: images in the whole split.
         split: name of the split.
         open: opens the table of the split; not before an image is looked at.
+        pixels: what was done to the pixels of how many images of the split.
+        notes: what a reader of the results should know of the images.
     """
 
     spec: ImageSetSpec
@@ -63,6 +61,8 @@ class ImageSet:
     n_split: int
     split: str
     open: Callable[[], Table] = field(compare=False, repr=False)
+    pixels: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def question(self) -> Question:
@@ -98,18 +98,13 @@ class ImageSet:
 
     def images(self, items: Sequence[Item]) -> list[Image.Image]:
         """The RGB images of some items."""
-        return [as_rgb(self.table[item.row][self.spec.image]) for item in items]
+        rule = rule_of(self.spec)
+        return [decoded(self.table.encoded(item.row), rule).image for item in items]
 
 
-def as_rgb(image: Image.Image) -> Image.Image:
-    """The image as RGB."""
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def pixel_hash(image: Image.Image) -> str:
-    """sha256 of an image's size and decoded RGB pixels."""
-    rgb = as_rgb(image)
-    return sha256(f"{rgb.width}x{rgb.height}:".encode() + rgb.tobytes()).hexdigest()
+def rule_of(spec: ImageSetSpec) -> PixelRule:
+    """What an image set's entry decides about pixels."""
+    return PixelRule(spec.background, spec.range)
 
 
 def in_subset_order(items: Sequence[Item]) -> list[Item]:

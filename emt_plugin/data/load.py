@@ -1,20 +1,24 @@
-"""Load an image set through ``datasets``, check it, hash it and take its subset."""
+"""Load an image set, check it, hash it and take its subset."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
-from emt_plugin.catalog import ImageSetSpec, wordnet_words
-from emt_plugin.data.image_set import SEED, ImageSet, Item, in_subset_order, pixel_hash
-from emt_plugin.data.tables import brief, empty, local_files, named_files, open_split, open_train
+from PIL import UnidentifiedImageError
+
+from emt_plugin.catalog import ImageSetSpec
+from emt_plugin.data.checks import Census
+from emt_plugin.data.image_set import SEED, ImageSet, Item, in_subset_order, rule_of
+from emt_plugin.data.labels import labels_of, named
+from emt_plugin.data.pixels import Seen, decoded
+from emt_plugin.data.source import Split, Table, brief, refused
+from emt_plugin.data.sources import evaluated_split, training_split
 from emt_plugin.errors import CouldNotRun
-from emt_plugin.scoring.reader import unreadable
-from emt_plugin.store import Store, code_hash, content_hash, minor_versions
+from emt_plugin.store import Store, code_hash, minor_versions
 
 
 @dataclass(frozen=True)
@@ -25,21 +29,34 @@ class Index:
         labels: label names.
         split: name of the split.
         items: all its images in the subset's order.
+        pixels: what was done to the pixels of how many images.
+        notes: what a reader of the results should know.
+        whole: all that decides it lies in the files of the split.
     """
 
     labels: tuple[str, ...]
     split: str
     items: tuple[Item, ...]
+    pixels: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    whole: bool = True
 
     def to_row(self) -> dict[str, Any]:
         """Plain data for the store."""
         items = [[item.row, item.hash, item.occurrence, item.label] for item in self.items]
-        return {"labels": list(self.labels), "split": self.split, "items": items}
+        return {
+            "labels": list(self.labels),
+            "split": self.split,
+            "items": items,
+            "pixels": dict(self.pixels),
+            "notes": list(self.notes),
+        }
 
     @classmethod
     def of_row(cls, row: dict[str, Any]) -> Index:
         """The inverse of ``to_row``."""
-        return cls(tuple(row["labels"]), row["split"], tuple(Item(*item) for item in row["items"]))
+        items = tuple(Item(*item) for item in row["items"])
+        return cls(tuple(row["labels"]), row["split"], items, row["pixels"], tuple(row["notes"]))
 
 
 def load_image_set(spec: ImageSetSpec, limit: int | None = None, store: Store | None = None) -> ImageSet:
@@ -52,19 +69,11 @@ def load_image_set(spec: ImageSetSpec, limit: int | None = None, store: Store | 
 
     Raises:
         CouldNotRun: it is not there, is empty, has one class, a label outside its label set, or an image that
-            does not decode.
+            does not decode; or which images are meant, or what their pixels mean, is not beyond doubt.
     """
-    files = local_files(spec)
-    if store is None or (files is None and spec.kind != "hub"):
-        table, split = open_split(spec)
-        return _image_set(spec, _indexed(table, spec, split), limit, lambda: table)
-    if files is not None:
-        index = _remembered(store, spec, files, {}, lambda: _indexed(*_opened_first(spec)))
-        return _image_set(spec, index, limit, lambda: open_split(spec)[0])
-    table, split = open_split(spec)
-    cached = [Path(file["filename"]) for file in table.cache_files]
-    index = _remembered(store, spec, cached, {"features": str(table.features)}, lambda: _indexed(table, spec, split))
-    return _image_set(spec, index, limit, lambda: table)
+    split = evaluated_split(spec)
+    index = _remembered(store, spec, split, {}, lambda: _indexed(spec, split.name, split.read()))
+    return _image_set(spec, split, index, limit)
 
 
 def load_train(image_set: ImageSet, per_class: int, store: Store | None = None) -> ImageSet | None:
@@ -78,33 +87,45 @@ def load_train(image_set: ImageSet, per_class: int, store: Store | None = None) 
     Returns:
         None where there is no training split, or it lacks a class.
     """
-    spec = replace(image_set.spec, split=image_set.spec.train_split)
-    files = local_files(spec) if spec.kind == "saved" else named_files(spec, spec.split) if spec.kind == "parquet" else None
-    if store is None or not files:
-        index = _train_index(image_set, per_class)
-    else:
-        chosen = {"per_class": per_class, "evaluated": image_set.fingerprint}
-        index = _remembered(store, spec, files, chosen, lambda: _train_index(image_set, per_class))
+    spec = image_set.spec
+    split = training_split(spec, image_set.split)
+    if split is None:
+        return None
+    chosen = {"per_class": per_class, "evaluated": image_set.fingerprint}
+    try:
+        index = _remembered(store, spec, split, chosen, lambda: _train_index(image_set, split, per_class))
+    except _NoTable:
+        return None
     if {item.label for item in index.items} != set(range(len(image_set.labels))):
         return None
-    return _image_set(spec, index, None, lambda: open_train(image_set.spec, image_set.split))
+    return _image_set(replace(spec, split=split.name), split, index, None)
 
 
-def _train_index(image_set: ImageSet, per_class: int) -> Index:
-    """The images to fit probes on; no item where there is no training split."""
+class _NoTable(Exception):
+    """A training split that cannot be read as the evaluated one was."""
+
+
+def _train_index(image_set: ImageSet, split: Split, per_class: int) -> Index:
+    """The images to fit probes on."""
     spec = image_set.spec
-    table = open_train(spec, image_set.split)
-    if table is None or not {spec.image, spec.label} <= set(table.column_names):
-        return Index(image_set.labels, spec.train_split, ())
-    raw, values = _raw_labels(table, spec)
+    try:
+        table = split.read()
+        found = named(spec, table)
+    except CouldNotRun as error:
+        raise _NoTable from error
     known = {name: index for index, name in enumerate(image_set.labels)}
-    of_raw = [known.get(name, -1) for name in _words(raw, spec)]
-    labels = [of_raw[value] if value is not None and 0 <= value < len(of_raw) else -1 for value in values]
+    of_name = [known.get(name, -1) for name in found.names]
+    labels = [of_name[label] if label >= 0 else -1 for label in found.of_row]
     evaluated = {item.hash for item in image_set.items}
-    return Index(image_set.labels, spec.train_split, tuple(_balanced(table, spec, labels, per_class, evaluated)))
+    census = Census()
+    items = tuple(_balanced(spec, table, census, labels, per_class, evaluated))
+    census.check(spec, whole=False)
+    return Index(image_set.labels, split.name, items, dict(census.done), whole=table.whole)
 
 
-def _balanced(table: Any, spec: ImageSetSpec, labels: Sequence[int], per_class: int, without: Collection[str]) -> list[Item]:
+def _balanced(
+    spec: ImageSetSpec, table: Table, census: Census, labels: Sequence[int], per_class: int, without: Collection[str]
+) -> list[Item]:
     """The first ``per_class`` rows of each class in a fixed pseudo-random order; only those are decoded."""
     taken: Counter[int] = Counter()
     seen: Counter[str] = Counter()
@@ -113,7 +134,7 @@ def _balanced(table: Any, spec: ImageSetSpec, labels: Sequence[int], per_class: 
         label = labels[row]
         if label < 0 or taken[label] >= per_class:
             continue
-        digest = _decoded_hash(table, spec, row)
+        digest = census.add(*_decoded(spec, table, row), label)
         if digest not in without:
             items.append(Item(row, digest, seen[digest], label))
             seen[digest] += 1
@@ -121,29 +142,33 @@ def _balanced(table: Any, spec: ImageSetSpec, labels: Sequence[int], per_class: 
     return items
 
 
-def _opened_first(spec: ImageSetSpec) -> tuple[Any, ImageSetSpec, str]:
-    table, split = open_split(spec)
-    return table, spec, split
-
-
-def _image_set(spec: ImageSetSpec, index: Index, limit: int | None, opened: Callable[[], Any]) -> ImageSet:
-    return ImageSet(spec, index.labels, index.items[:limit], len(index.items), index.split, opened)
+def _image_set(spec: ImageSetSpec, split: Split, index: Index, limit: int | None) -> ImageSet:
+    notes = (*split.notes, *index.notes)
+    items = index.items[:limit]
+    return ImageSet(spec, index.labels, items, len(index.items), index.split, split.read, index.pixels, notes)
 
 
 def _remembered(
-    store: Store, spec: ImageSetSpec, files: Iterable[Path], chosen: Mapping[str, Any], made: Callable[[], Index]
+    store: Store | None, spec: ImageSetSpec, split: Split, chosen: Mapping[str, Any], made: Callable[[], Index]
 ) -> Index:
-    """The index of these files' content, and of what else decides it, from the store or made now."""
+    """The index of a split's content, and of what else decides it, from the store or made now."""
+    if store is None or not split.files:
+        return made()
     try:
-        content = content_hash(files, store)
+        content = split.content(store)
     except OSError:
         return made()
     key = {
         "content": content,
+        "facts": dict(split.facts),
         "chosen": dict(chosen),
         "columns": [spec.image, spec.label],
-        "split": spec.split,
+        "split": split.name,
+        "config": spec.config,
         "names": spec.names,
+        "labels": list(spec.labels),
+        "background": spec.background,
+        "range": list(spec.range or ()),
         "packages": minor_versions("pillow", "datasets"),
         "code": code_hash("data", "scoring/reader.py"),
     }
@@ -152,71 +177,35 @@ def _remembered(
     if known:
         return Index.of_row(known.value)
     index = made()
-    shelf.put({"index": index.to_row()})
+    if index.whole:
+        shelf.put({"index": index.to_row()})
     return index
 
 
-def _indexed(table: Any, spec: ImageSetSpec, split: str) -> Index:
+def _indexed(spec: ImageSetSpec, split: str, table: Table) -> Index:
     """Every image of a split, checked and hashed, in the subset's order."""
-    for column in (spec.image, spec.label):
-        if column not in table.column_names:
-            raise CouldNotRun(
-                f"image set {spec.id} has no column '{column}' (it has {', '.join(table.column_names)}); "
-                f"name the columns in a catalog file (--emt-catalog)"
-            )
-    if len(table) == 0:
-        raise CouldNotRun(empty(spec, split))
-    names, labels = _labels(table, spec)
+    if not table.values:
+        raise refused(spec, f"the split '{split}' is empty")
+    found = labels_of(spec, table)
+    census = Census()
     seen: Counter[str] = Counter()
     items = []
-    for row, label in enumerate(labels):
-        digest = _decoded_hash(table, spec, row)
+    for row, label in enumerate(found.of_row):
+        digest = census.add(*_decoded(spec, table, row), label)
         items.append(Item(row, digest, seen[digest], label))
         seen[digest] += 1
-    if len(names) < 2:
-        raise CouldNotRun(f"image set {spec.id} has one class ('{names[0]}'): there is nothing to tell apart")
-    return Index(names, split, tuple(in_subset_order(items)))
+    notes = (*table.notes, *found.notes, *census.check(spec))
+    return Index(found.names, split, tuple(in_subset_order(items)), dict(census.done), notes, table.whole)
 
 
-def _decoded_hash(table: Any, spec: ImageSetSpec, row: int) -> str:
+def _decoded(spec: ImageSetSpec, table: Table, row: int) -> tuple[bytes, Seen]:
+    """The encoded bytes of a row's image, and the image."""
     try:
-        return pixel_hash(table[row][spec.image])
-    except Exception as error:  # Pillow and datasets raise whatever the broken file leads them to.
-        raise CouldNotRun(f"image set {spec.id}: the image in row {row} does not decode ({brief(error)})") from None
-
-
-def _labels(table: Any, spec: ImageSetSpec) -> tuple[tuple[str, ...], list[int]]:
-    """Label names as they appear in prompts, and every row's label as an index into them."""
-    raw, values = _raw_labels(table, spec)
-    for row, value in enumerate(values):
-        if value is None or not 0 <= value < len(raw):
-            found = table[spec.label][row]
-            raise CouldNotRun(f"image set {spec.id}: row {row} has the label {found}, outside its {len(raw)} labels")
-    names = _words(raw, spec)
-    alike = unreadable(names)
-    if alike:
-        raise CouldNotRun(
-            f"image set {spec.id}: the labels {' and '.join(repr(name) for name in alike)} cannot be told apart in an answer; "
-            f"give them names that differ in their words"
-        )
-    return names, values
-
-
-def _raw_labels(table: Any, spec: ImageSetSpec) -> tuple[list[str], list[int]]:
-    """Label names as the data has them, and every row's label as an index into them, -1 for none."""
-    from datasets import ClassLabel
-
-    feature = table.features[spec.label]
-    column = list(table[spec.label])
-    if isinstance(feature, ClassLabel):
-        return list(feature.names), column
-    if not all(isinstance(value, str | int | bool | None) for value in column):
-        raise CouldNotRun(f"image set {spec.id}: the column '{spec.label}' holds no single label in each row")
-    raw = sorted({str(value) for value in column if value is not None})
-    index = {name: position for position, name in enumerate(raw)}
-    return raw, [index.get(str(value), -1) for value in column]
-
-
-def _words(raw: Sequence[str], spec: ImageSetSpec) -> tuple[str, ...]:
-    words = wordnet_words() if spec.names == "wordnet" else {}
-    return tuple(words.get(name, name).replace("_", " ") for name in raw)
+        encoded = table.encoded(row)
+        return encoded, decoded(encoded, rule_of(spec))
+    except CouldNotRun:
+        raise
+    except UnidentifiedImageError:
+        raise refused(spec, f"{table.where(row)} does not decode: it is torn, empty, or in no format that is read") from None
+    except Exception as error:  # Pillow raises whatever the broken file leads it to.
+        raise refused(spec, f"{table.where(row)} does not decode ({brief(error)})") from None

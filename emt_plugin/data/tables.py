@@ -1,106 +1,222 @@
-"""Where an image set's table comes from: a parquet file, a saved dataset, an image folder or the hub."""
+"""Tables of images and labels read through ``datasets``: parquet files, saved datasets and the hub."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from emt_plugin.catalog import ImageSetSpec
+from emt_plugin.data import splits
+from emt_plugin.data.card import NOTE, facts, with_names
+from emt_plugin.data.columns import image_column, label_column, not_elsewhere
+from emt_plugin.data.source import LFS, Split, Table, brief, by_name, not_a_pointer, refused
 from emt_plugin.errors import CouldNotRun
+from emt_plugin.store import file_hash
 
 
-def open_split(spec: ImageSetSpec) -> tuple[Any, str]:
-    """The evaluated split as a ``datasets.Dataset``, and its name.
+def parquet(spec: ImageSetSpec, files: Mapping[str, Sequence[Path]], root: Path) -> list[Split]:
+    """The splits of parquet files.
+
+    Args:
+        spec: the image set.
+        files: parquet files by split.
+        root: the folder of the image set.
+    """
+    return [
+        Split(name, by_name(paths, root), partial(_read_parquet, spec, name, sorted(paths), root), facts(root))
+        for name, paths in files.items()
+    ]
+
+
+def is_saved(root: Path) -> bool:
+    """Whether a folder is one that ``save_to_disk`` wrote."""
+    return (root / "dataset_dict.json").exists() or (root / "state.json").exists()
+
+
+def saved(spec: ImageSetSpec, root: Path) -> list[Split]:
+    """The splits that ``save_to_disk`` wrote."""
+    named = (root / "dataset_dict.json").exists()
+    folders = {folder.name: folder for folder in sorted(root.iterdir()) if folder.is_dir()} if named else {splits.ALL: root}
+    return [
+        Split(
+            name,
+            by_name((file for file in sorted(folder.iterdir()) if file.is_file()), folder),
+            partial(_read_saved, spec, folder),
+        )
+        for name, folder in folders.items()
+    ]
+
+
+def hub(spec: ImageSetSpec) -> Split:
+    """The split of a hub's image set that is evaluated.
 
     Raises:
-        CouldNotRun: it is not there or cannot be read.
+        CouldNotRun: it is not on this machine and cannot be fetched, or no split of it is evaluated by rule.
     """
+    name, notes = splits.evaluated(spec, _hub_splits(spec)) if spec.split is None else (spec.split, ())
+    return _hub_split(spec, name, notes)
+
+
+def hub_training(spec: ImageSetSpec, evaluated: str) -> Split | None:
+    """The training split of a hub's image set; None where there is none."""
+    try:
+        name = splits.training(spec, _hub_splits(spec), evaluated)
+        return _hub_split(spec, name, ()) if name else None
+    except CouldNotRun:
+        return None
+
+
+def _hub_splits(spec: ImageSetSpec) -> list[str]:
+    """The names of its splits; where the hub's client cannot say, it has those that are asked for."""
     import datasets
 
     datasets.disable_progress_bars()
     try:
-        opened = _opened(spec)
+        builder = datasets.load_dataset_builder(spec.source, spec.config, revision=spec.revision)
     except Exception as error:  # datasets passes on the errors of a dozen libraries.
-        if "corresponds to no data" in str(error):
-            raise CouldNotRun(empty(spec, spec.split)) from None
-        raise CouldNotRun(_why_not(spec, error)) from None
-    if isinstance(opened, datasets.Dataset):
-        return opened, spec.split
-    if spec.split in opened:
-        return opened[spec.split], spec.split
-    if len(opened) == 1 and spec.kind != "hub":
-        only = next(iter(opened))
-        return opened[only], str(only)
-    raise CouldNotRun(
-        f"image set {spec.id} has no split '{spec.split}' (it has {', '.join(opened)}); "
-        f"name one in a catalog file (--emt-catalog)"
+        raise _not_loaded(spec, error) from None
+    named = list(builder.info.splits or getattr(builder.config, "data_files", None) or ())
+    return [str(name) for name in named] or ["test", spec.train_split]
+
+
+def _hub_split(spec: ImageSetSpec, name: str, notes: tuple[str, ...]) -> Split:
+    import datasets
+
+    datasets.disable_progress_bars()
+    try:
+        table = datasets.load_dataset(spec.source, spec.config, split=name, revision=spec.revision)
+    except Exception as error:  # datasets passes on the errors of a dozen libraries.
+        raise _not_loaded(spec, error) from None
+    files = [Path(file["filename"]) for file in table.cache_files]
+    features = {"features": str(table.features)}
+    return Split(
+        name, by_name(files, files[0].parent) if files else {}, partial(_table, spec, name, table, None), features, notes
     )
 
 
-def open_train(spec: ImageSetSpec, evaluated: str) -> Any | None:
-    """The training split as a ``datasets.Dataset``; None where there is none beside the evaluated split."""
-    named = {
-        "parquet": lambda: bool(named_files(spec, spec.train_split)),
-        "saved": lambda: (Path(spec.source) / "dataset_dict.json").exists(),
-    }
-    # What has one nameless split would give the evaluated images again.
-    if spec.train_split == evaluated or not named.get(spec.kind, lambda: True)():
-        return None
-    try:
-        table, split = open_split(replace(spec, split=spec.train_split))
-    except CouldNotRun:
-        return None
-    return table if split == spec.train_split else None
+def _not_loaded(spec: ImageSetSpec, error: Exception) -> CouldNotRun:
+    text = str(error)
+    if "Config name is missing" in text or ("BuilderConfig" in text and "not found" in text):
+        return refused(spec, f'name one of its configurations with config = "..." in a catalog file ({brief(error)})')
+    if "Unknown split" in text:
+        return refused(spec, f"{brief(error)} Name one with {splits.KEY}")
+    return CouldNotRun(
+        f"image set {spec.id} ({spec.source}) is not on this machine and could not be loaded from the hub "
+        f"({brief(error)}); where there is a network, fetch it with: emt fetch {spec.id}"
+    )
 
 
-def local_files(spec: ImageSetSpec) -> list[Path] | None:
-    """The files that hold the evaluated split; None where only opening it tells."""
-    path = Path(spec.source)
-    if spec.kind == "parquet":
-        return [path] if path.is_file() else named_files(spec, spec.split) or sorted(path.glob("*.parquet"))
-    if spec.kind == "saved":
-        folder = path / spec.split if (path / "dataset_dict.json").exists() else path
-        return [file for file in sorted(folder.iterdir()) if file.is_file()] if folder.is_dir() else None
-    return None
+def _read_parquet(spec: ImageSetSpec, name: str, files: Sequence[Path], root: Path) -> Table:
+    for file in files:
+        not_a_pointer(spec, file)
+    return _table(spec, name, _opened(spec, name, lambda: _from_parquet(files)), root)
 
 
-def named_files(spec: ImageSetSpec, split: str) -> list[Path]:
-    """The parquet files of a folder that are named after a split, as on the hub."""
-    path = Path(spec.source)
-    return sorted(path.glob(f"{split}.parquet")) + sorted(path.glob(f"{split}-*.parquet"))
+def _from_parquet(files: Sequence[Path]) -> Any:
+    """The table of parquet files, which ``datasets`` keeps by their content.
 
-
-def empty(spec: ImageSetSpec, split: str) -> str:
-    """What is said of an empty split."""
-    return f"image set {spec.id}: the split '{split}' is empty"
-
-
-def brief(error: Exception) -> str:
-    """An error in one line."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 160 else text[:157] + "..."
-
-
-def _opened(spec: ImageSetSpec) -> Any:
+    By itself it keeps them by their names, sizes and times of change, and would show old images for new ones.
+    """
     import datasets
 
-    if spec.kind == "saved":
-        return datasets.load_from_disk(spec.source)
-    if spec.kind == "folder":
-        return datasets.load_dataset("imagefolder", data_dir=spec.source)
-    if spec.kind == "hub":
-        return datasets.load_dataset(spec.source, spec.config, split=spec.split, revision=spec.revision)
-    files = [str(file) for file in local_files(spec) or ()]
-    opened = datasets.load_dataset("parquet", data_files=files, split="train")
-    by_name = Path(spec.source).is_file() or named_files(spec, spec.split)
-    return opened if by_name else datasets.DatasetDict(train=opened)
+    content = sha256("".join(file_hash(file) for file in files).encode()).hexdigest()
+    return datasets.load_dataset("parquet", name=content, data_files=[str(file) for file in files], split="train")
 
 
-def _why_not(spec: ImageSetSpec, error: Exception) -> str:
-    if spec.kind == "hub":
-        return (
-            f"image set {spec.id} ({spec.source}) is not on this machine and could not be loaded from the hub "
-            f"({brief(error)}); where there is a network, fetch it with: emt fetch {spec.id}"
+def _read_saved(spec: ImageSetSpec, folder: Path) -> Table:
+    import datasets
+
+    return _table(spec, folder.name, _opened(spec, folder.name, lambda: datasets.load_from_disk(str(folder))), folder)
+
+
+def _opened(spec: ImageSetSpec, name: str, load: Callable[[], Any]) -> Any:
+    import datasets
+
+    datasets.disable_progress_bars()
+    try:
+        return load()
+    except CouldNotRun:
+        raise
+    except Exception as error:  # datasets passes on the errors of a dozen libraries.
+        if "corresponds to no data" in str(error):
+            raise empty(spec, name) from None
+        raise CouldNotRun(f"image set {spec.id} at {spec.source} cannot be read ({brief(error)})") from None
+
+
+def empty(spec: ImageSetSpec, name: str) -> CouldNotRun:
+    """What is raised for an empty split."""
+    return refused(spec, f"the split '{name}' is empty")
+
+
+def _table(spec: ImageSetSpec, name: str, table: Any, root: Path | None) -> Table:
+    """The rows of a ``datasets.Dataset``."""
+    from datasets import ClassLabel, Image
+
+    if len(table) == 0:
+        raise empty(spec, name)
+    image = image_column(spec, table.column_names)
+    label = label_column(spec, table.column_names, image)
+    feature = table.features[label]
+    if isinstance(table.features[image], Image):
+        table = table.cast_column(image, Image(decode=False))
+    elif not _may_hold_images(table.features[image]):
+        raise refused(
+            spec,
+            f"its column '{image}' holds {_kind_of(table.features[image])}, not image files: "
+            f"save the images as PNG files in a folder for each class, or as bytes",
         )
-    return f"image set {spec.id} at {spec.source} cannot be read ({brief(error)})"
+    values = list(table[label])
+    whole = _images_inside(table, image)
+
+    def encoded(row: int) -> bytes:
+        return _bytes_of(spec, image, table[row][image], root)
+
+    names = tuple(feature.names) if isinstance(feature, ClassLabel) else with_names(root, label, spec.config, values)
+    notes = (NOTE,) if names and not isinstance(feature, ClassLabel) else ()
+    return Table(values, names, encoded, notes=notes, whole=whole)
+
+
+def _images_inside(table: Any, image: str) -> bool:
+    """Whether the table has the bytes of its images, by its first row."""
+    first = table[0][image]
+    return isinstance(first, bytes) or (isinstance(first, dict) and first.get("bytes") is not None)
+
+
+def _may_hold_images(feature: Any) -> bool:
+    if isinstance(feature, dict):
+        return bool({"bytes", "path"} & set(feature))
+    return getattr(feature, "dtype", None) in {"binary", "large_binary", "string", "large_string"}
+
+
+def _kind_of(feature: Any) -> str:
+    kind = type(feature).__name__
+    if kind.startswith("Array"):
+        return "arrays of numbers"
+    if kind in {"List", "LargeList", "Sequence", "list"}:
+        return "lists of numbers"
+    return f"values of type {getattr(feature, 'dtype', kind)}"
+
+
+def _bytes_of(spec: ImageSetSpec, column: str, value: Any, root: Path | None) -> bytes:
+    """The bytes of an image's file, from a cell of any form that is read."""
+    found = value
+    if isinstance(value, dict):
+        found = value.get("bytes")
+        if found is None:
+            found = value.get("path")
+    if isinstance(found, str):
+        name = not_elsewhere(spec, column, found)
+        path = (root or Path()) / Path(name.replace("\\", "/")).expanduser()
+        if not path.is_file():
+            raise refused(spec, f"the image {path} is listed and not there: paths are relative to the image set's folder")
+        found = path.read_bytes()
+    if found is None:
+        raise ValueError("there is none")
+    if not isinstance(found, bytes):
+        raise TypeError(f"{type(found).__name__} is no image file")
+    if found.startswith(LFS):
+        raise refused(spec, "an image of it is a Git LFS pointer, not the file itself: run git lfs pull")
+    return found

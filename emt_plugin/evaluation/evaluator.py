@@ -68,6 +68,7 @@ class Evaluator:
         self.settings = settings
         self.place = place
         self._progress = progress
+        self._say = say
         self._store = Store(settings.store.folder, settings.store.mode, say, settings.store.most_bytes)
         gates = settings.reference_kind == "encoder"
         base = settings.reference if settings.trajectories else None
@@ -89,6 +90,8 @@ class Evaluator:
             only = self.settings.compute.images
             loaded = load_image_set(spec, None if only else self.settings.compute.limit, self._store)
             self._image_sets[spec] = loaded.only(only) if only else loaded
+            for note in loaded.notes:
+                self._say(f"image set {spec.id}: {note}")
         return self._image_sets[spec]
 
     def model(self, spec: ModelSpec) -> Model:
@@ -225,6 +228,8 @@ class Evaluator:
                 "split": image_set.split,
                 "revision": image_set.spec.revision,
                 "fingerprint": image_set.fingerprint,
+                "pixels": dict(image_set.pixels) or None,
+                "notes": list(image_set.notes) or None,
             },
         )
 

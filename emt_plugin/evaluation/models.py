@@ -274,7 +274,7 @@ class ModelLoader:
             "generation": [self._compute.generation, MAX_NEW_TOKENS],
             "image_processor": IMAGE_PROCESSOR_BACKEND,
             "packages": minor_versions(*PACKAGES, *(["peft"] if checkpoint.adapter else [])),
-            "code": code_hash("mllms", "encoders", "data/image_set.py", "evaluation/observing.py", "evaluation/models.py"),
+            "code": code_hash("mllms", "encoders", "data/pixels.py", "evaluation/observing.py", "evaluation/models.py"),
         }
 
     def _lease(self, spec: ModelSpec, together: list[Checkpoint], device: str, dtype: str) -> Lease:

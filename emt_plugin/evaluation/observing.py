@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from emt_plugin.data import ImageSet, Item
-from emt_plugin.data.image_set import pixel_hash
+from emt_plugin.data.pixels import pixel_hash
 from emt_plugin.evaluation.models import Model
 from emt_plugin.records import Replay
 from emt_plugin.scoring import Observation, Want

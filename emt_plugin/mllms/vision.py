@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from emt_plugin.data.image_set import pixel_hash
+from emt_plugin.data.pixels import pixel_hash
 from emt_plugin.mllms.feature_shelf import Features, FeatureShelf
 from emt_plugin.store import Store, code_hash, minor_versions
 
@@ -73,7 +73,7 @@ class VisionTower:
             "device": parameter.device.type,
             "attention": self.tower.config._attn_implementation,
             "packages": minor_versions("torch", "transformers", "pillow"),
-            "code": code_hash("mllms/vision.py", "data/image_set.py"),
+            "code": code_hash("mllms/vision.py", "data/pixels.py"),
         }
         return FeatureShelf(self._store, key, self._about)
 

@@ -227,7 +227,11 @@ def _facts(pair: PairRecord) -> list[tuple[str, str]]:
     facts += [(f"model: {key.replace('_', ' ')}", _fact(value)) for key, value in pair.model_facts.items() if value is not None]
     if pair.encoder:
         facts.append(("encoder", f"{pair.encoder.id} (from {pair.encoder.found_by}): {pair.encoder.tower}"))
-    facts += [(f"images: {key}", str(value)) for key, value in pair.image_set_facts.items() if value is not None]
+    facts += [
+        (f"images: {key}", "; ".join(value) if isinstance(value, list) else _fact(value))
+        for key, value in pair.image_set_facts.items()
+        if value is not None
+    ]
     facts.append(("images: of the split", f"{pair.n} of {pair.n_split}"))
     if pair.gating:
         comparison = pair.gating

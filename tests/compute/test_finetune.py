@@ -383,7 +383,7 @@ def test_a_model_without_a_projector_is_refused(tmp_path: Path) -> None:
 
 def test_an_image_set_without_a_training_split_is_refused(tmp_path: Path) -> None:
     only = tmp_path / "only.parquet"
-    shutil.copy(bundled_folder() / "image_sets" / "digits-mini" / "test.parquet", only)
+    shutil.copy(bundled_folder() / "image_sets" / "emoji-mini" / "test.parquet", only)
     with pytest.raises(CouldNotRun, match="has no split 'train' with all its classes to fine-tune on"):
         finetune(*specs(image_set=str(only)), tmp_path / "out", say=lambda text: None)
 

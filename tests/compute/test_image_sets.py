@@ -83,12 +83,12 @@ def test_an_image_folder(tmp_path: Path) -> None:
     assert (loaded.n_split, loaded.labels, loaded.split) == (9, ("aquarium fish", "bee", "cup"), "test")
 
 
-def test_the_only_split_of_a_local_set_is_taken_whatever_its_name(tmp_path: Path) -> None:
+def test_class_folders_without_splits_are_one_split_of_all(tmp_path: Path) -> None:
     for name in NAMES:
         folder = tmp_path / "pets" / name
         folder.mkdir(parents=True)
         picture(len(name)).save(folder / "a.png")
-    assert load(tmp_path / "pets").split == "train"
+    assert load(tmp_path / "pets").split == "all"
 
 
 def test_the_schema_of_cifar100(tmp_path: Path) -> None:
@@ -219,9 +219,12 @@ def test_the_index_of_a_set_is_remembered_by_its_content(tmp_path: Path, monkeyp
 
 
 def test_a_missing_split_names_those_there(tmp_path: Path) -> None:
-    datasets.DatasetDict({"train": table(3), "validation": table(6)}).save_to_disk(tmp_path / "saved")
-    with pytest.raises(CouldNotRun, match=r"has no split 'test' \(it has train, validation\)"):
+    datasets.DatasetDict({"train": table(3), "extra": table(6)}).save_to_disk(tmp_path / "saved")
+    with pytest.raises(CouldNotRun, match=r"has no test split \(it has extra, train\): .* split = "):
         load(tmp_path / "saved")
+    asked = user_catalog(tmp_path, f'[image_sets.s]\nsource = "{tmp_path}/saved"\nsplit = "test"\n')
+    with pytest.raises(CouldNotRun, match=r"has no split 'test' \(it has extra, train\)"):
+        load_image_set(asked.image_set("s"))
 
 
 def test_a_hub_set_that_is_not_there_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,6 +85,14 @@ def test_ids_of_paths_and_hub_ids(tmp_path: Path) -> None:
     assert CATALOG.model("someone/their-llava").encoder is None
 
 
+def test_one_folder_with_two_wordings_is_two_image_sets(tmp_path: Path) -> None:
+    (tmp_path / "birds").mkdir()
+    file = tmp_path / "catalog.toml"
+    file.write_text('[image_sets.birds]\nsource = "birds"\nbackground = "black"\n')
+    named = Catalog.load(file).image_sets_named(["birds", str(tmp_path / "birds")])
+    assert len({spec.id for spec in named.values()}) == 2
+
+
 def test_clashing_ids_get_six_digits_of_their_source(tmp_path: Path) -> None:
     for parent in ("one", "two"):
         (tmp_path / parent / "model").mkdir(parents=True)
