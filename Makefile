@@ -10,13 +10,20 @@ INSTALLED := $(VENV)/.installed
 OFFLINE := HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1
 ARGS ?=
 
-.PHONY: bench test lint browser study throughput kills gate-doc zoo adapters wheel clean
+.PHONY: bench test test-all lint browser study throughput kills gate-doc zoo adapters wheel clean
 
 bench: $(INSTALLED)
 	$(OFFLINE) $(BIN)/pytest benchmarks $(ARGS)
 
+# Two workers with a core each. The gate is off for the tests' own run: what it does is in the runs that they make.
+TESTS := $(OFFLINE) OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -o emt=false
+
 test: $(INSTALLED) lint
-	$(OFFLINE) $(BIN)/pytest $(ARGS)
+	$(TESTS) -m 'not thorough' $(ARGS)
+
+# Everything: kills, the wheel, long fine-tunings and nights, and what the browser shows.
+test-all: $(INSTALLED) lint
+	$(TESTS) $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

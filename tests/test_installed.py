@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.thorough
 REPOSITORY = Path(__file__).parents[1]
 PYTEST = ("-m", "pytest", "-p", "no:hypothesispytest")
 RELEASE = 'def test_release(emt):\n    emt.check(model="llava-mini", image_set="mnist-mini", tolerance=0.05)\n'

@@ -308,6 +308,7 @@ def night(checkout: Checkout, flow: str, model: str, tolerance: str, **variables
     return checkout.step(Workflow(NIGHTLY).step("gate"), with_model(model), **every)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("flow", ["github", "gitlab"])
 def test_two_nights_and_a_release(fresh: Callable[[], Checkout], flow: str) -> None:
     first, second = fresh(), fresh()

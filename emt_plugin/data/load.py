@@ -170,7 +170,7 @@ def _remembered(
         "background": spec.background,
         "range": list(spec.range or ()),
         "packages": minor_versions("pillow", "datasets"),
-        "code": code_hash("data", "scoring/reader.py"),
+        "code": code_hash("data", "scoring/reader.py", "scoring/tokens.py"),
     }
     shelf = store.shelf("image-sets", key, {"image_set": spec.id})
     known = shelf.get("index")

@@ -144,6 +144,7 @@ def test_checkpoints_have_no_state_of_the_optimiser_and_nothing_else_is_left(who
     assert sorted(path.name for path in whole.iterdir() if path.is_dir()) == ["checkpoint-10", "checkpoint-2", "checkpoint-20"]
 
 
+@pytest.mark.thorough
 def test_killed_and_resumed_it_ends_with_the_same_weights(whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed"
     under_way = subprocess.Popen(command(out), env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -221,6 +222,7 @@ def test_in_half_precision_the_adapter_stays_beside_its_layers(whole: Path) -> N
     assert all(one.label_logprobs is not None for one in seen[1])
 
 
+@pytest.mark.thorough
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
     more = ("--dropout", "0", "--epochs", "1", "--save-fractions", "1/2")
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",

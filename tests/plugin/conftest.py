@@ -62,17 +62,27 @@ def _imported() -> None:
     evaluator.close()
 
 
+@pytest.fixture(scope="session")
+def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What tests of other things than the store have computed, for all workers of this session."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "store"
+
+
 @pytest.fixture
-def suite(pytester: pytest.Pytester) -> Path:
+def suite(pytester: pytest.Pytester, request: pytest.FixtureRequest, shared_store: Path) -> Path:
     """A folder with the gate and nothing else, as a team that installed the package might have."""
     (pytester.path / "test_forgetting.py").write_text(GATE, encoding="utf-8")
-    (pytester.path / "pytest.ini").write_text("[pytest]\n")
+    own = request.node.get_closest_marker("own_store") is not None
+    (pytester.path / "pytest.ini").write_text("[pytest]\n" if own else f"[pytest]\nemt_store_dir = {shared_store}\n")
     return pytester.path
 
 
 @pytest.fixture
-def run(suite: Path, pytester: pytest.Pytester, _imported: None) -> Callable[..., Run]:
+def run(suite: Path, pytester: pytest.Pytester, _imported: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
     """Run pytest in the suite's folder: in this process without workers, in one of its own with them."""
+    for name in [name for name in os.environ if name.startswith("PYTEST_XDIST_")]:
+        monkeypatch.delenv(name)
 
     def start(*arguments: str, **variables: str) -> Run:
         every = ("-p", "no:hypothesispytest", *arguments)
@@ -93,4 +103,6 @@ def in_a_process(folder: Path, arguments: Sequence[str], variables: Mapping[str,
     return Run(done.returncode, done.stdout + done.stderr, folder)
 
 
-SERIAL_AND_WORKERS = pytest.mark.parametrize("workers", [(), ("-n0",), ("-n2",)], ids=["serial", "n0", "n2"])
+SERIAL_AND_WORKERS = pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["serial", "n2"])
+# What `-n0` adds to no `-n` is in how pytest-xdist is set up, which one test shows.
+EVERY_WAY = pytest.mark.parametrize("workers", [(), ("-n0",), ("-n2",)], ids=["serial", "n0", "n2"])

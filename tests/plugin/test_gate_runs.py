@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.plugin.conftest import SERIAL_AND_WORKERS, Run, in_a_process
+from tests.plugin.conftest import EVERY_WAY, SERIAL_AND_WORKERS, Run, in_a_process
 
 Start = Callable[..., Run]
 
 
-@SERIAL_AND_WORKERS
+@EVERY_WAY
 def test_a_model_that_holds_passes(run: Start, workers: tuple[str, ...]) -> None:
     done = run("--emt-image-set", "mnist-mini", "--emt-image-set", "digits-mini", "--emt-limit", "400", *workers)
     assert done.code == 0, done.output
@@ -96,6 +96,7 @@ def test_rows_do_not_depend_on_workers_or_batch_size(run: Start) -> None:
     assert all(other == rows[0] for other in rows[1:])
 
 
+@pytest.mark.own_store
 def test_what_is_recorded_is_what_can_be_counted(run: Start) -> None:
     done = run("--emt-image-set", "emoji-mini", "--emt-limit", "120")
     pair = done.pair("llava-mini/emoji-mini")

@@ -17,6 +17,7 @@ import pytest
 from emt_plugin.store.store import read_rows
 from tests.plugin.conftest import environment, in_a_process
 
+pytestmark = [pytest.mark.thorough, pytest.mark.own_store]
 BATCH = 4
 ARGUMENTS = (
     "--emt-model", "llava-mini", "--emt-image-set", "emoji-mini", "--emt-image-set", "mnist-mini",

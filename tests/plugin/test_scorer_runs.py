@@ -96,6 +96,7 @@ def test_likelihood_alone_gates_and_generates_nothing(run: Start) -> None:
     assert [step["name"] for step in pair["steps"]] == ["encoder", "likelihood"]
 
 
+@pytest.mark.own_store
 def test_mean_and_calibration_are_what_they_say(run: Start) -> None:
     common = ("--emt-image-set", "emoji-mini", "--emt-limit", "60", "--emt-scorer", "likelihood", "--emt-probe-images", "0")
     plain = run(*common)
@@ -121,6 +122,7 @@ def test_mean_and_calibration_are_what_they_say(run: Start) -> None:
     assert changed.pair("llava-mini/emoji-mini")["replay"]["computed"] == 0
 
 
+@pytest.mark.own_store
 def test_a_judge_gates_and_its_key_is_nowhere(suite: Path) -> None:
     def says(body: dict[str, Any], _: int) -> tuple[int, dict[str, Any]]:
         label, prediction = re.findall(r"Label: (.*); Prediction: (.*)\.$", body["messages"][0]["content"])[0]
@@ -163,6 +165,7 @@ def test_a_judge_gates_and_its_key_is_nowhere(suite: Path) -> None:
     assert KEY not in done.output
 
 
+@pytest.mark.own_store
 def test_a_judge_that_fails_is_an_incomplete_run(suite: Path) -> None:
     variables = {"EMT_JUDGE_BASE_URL": "http://127.0.0.1:9/v1", "EMT_JUDGE_API_KEY": KEY, "OPENAI_MAX_RETRIES": "0"}
     (suite / "conftest.py").write_text("import emt_plugin.mllms.judge_client as client\nclient.TRIES = 0\n")
@@ -298,6 +301,7 @@ print("LOADED", int(code), heavy)
 """
 
 
+@pytest.mark.own_store
 def test_a_second_run_imports_no_torch_and_says_what_it_replayed(run: Start, suite: Path) -> None:
     sets = ["--emt-image-set", "mnist-mini", "--emt-image-set", "emoji-mini", "--emt-limit", "80"]
     arguments = [*sets, "--emt-scorer", "answer,likelihood,text-embedding", "-p", "no:hypothesispytest"]
@@ -319,6 +323,7 @@ def test_a_second_run_imports_no_torch_and_says_what_it_replayed(run: Start, sui
     assert second.pair("llava-mini/mnist-mini")["replay"]["computed"] == 0
 
 
+@pytest.mark.own_store
 def test_refresh_and_off(run: Start) -> None:
     common = ("--emt-image-set", "mnist-mini", "--emt-limit", "40")
     assert run(*common, "--emt-store=off").pair("llava-mini/mnist-mini")["replay"]["replayed"] == 0
@@ -331,6 +336,7 @@ def test_refresh_and_off(run: Start) -> None:
     assert run(*common, "--emt-store-dir", "elsewhere").pair("llava-mini/mnist-mini")["replay"]["replayed"] == 40
 
 
+@pytest.mark.own_store
 def test_a_store_that_is_full_does_not_stop_a_run(run: Start, suite: Path) -> None:
     (suite / "store").write_text("a file in its place")
     done = run("--emt-image-set", "mnist-mini", "--emt-limit", "40", "--emt-store-dir", "store")
@@ -338,6 +344,7 @@ def test_a_store_that_is_full_does_not_stop_a_run(run: Start, suite: Path) -> No
     assert done.record["complete"]
 
 
+@pytest.mark.own_store
 def test_features_take_no_more_than_they_may(run: Start, suite: Path) -> None:
     features = suite / ".emt_store" / "1" / "features"
     common = ("--emt-limit", "40", "--emt-batch-size", "8", "--emt-store-size", "100KB")
@@ -413,6 +420,7 @@ def on_a_terminal(suite: Path, *arguments: str, **variables: str) -> str:
     return seen.decode(errors="replace")
 
 
+@pytest.mark.own_store
 @pytest.mark.parametrize(("variables", "shown"), [({}, True), ({"CI": "1"}, False)], ids=["terminal", "ci"])
 def test_long_work_shows_how_far_it_is(suite: Path, variables: dict[str, str], shown: bool) -> None:
     (suite / "conftest.py").write_text("import emt_plugin.evaluation.progress as p\np.DELAY_SECONDS = 0\n")
@@ -422,5 +430,6 @@ def test_long_work_shows_how_far_it_is(suite: Path, variables: dict[str, str], s
     assert "1 passed" in seen or "1 failed" in seen
 
 
+@pytest.mark.own_store
 def test_workers_show_no_bar(suite: Path) -> None:
     assert "image/s" not in on_a_terminal(suite, "--emt-image-set", "mnist-mini", "--emt-limit", "40", "-n2")

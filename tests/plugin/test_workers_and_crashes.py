@@ -84,6 +84,7 @@ def test_a_killed_worker_that_may_not_be_replaced(run: Start, suite: Path) -> No
     assert {"crashed", "not-run"} <= {pair["status"] for pair in done.record["pairs"]}
 
 
+@pytest.mark.own_store
 @pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["serial", "n2"])
 def test_ctrl_c_keeps_what_was_measured(suite: Path, workers: tuple[str, ...]) -> None:
     command = [sys.executable, "-m", "pytest", "--emt-model", "llava-mini", "--emt-batch-size", "1", *workers]
@@ -113,6 +114,7 @@ def test_ctrl_c_keeps_what_was_measured(suite: Path, workers: tuple[str, ...]) -
     assert "INCOMPLETE" in (done.place / "report.html").read_text()
 
 
+@pytest.mark.own_store
 @pytest.mark.parametrize("workers", ["-n0", "-n2"])
 def test_four_models_load_once_each(suite: Path, workers: str) -> None:
     (suite / "conftest.py").write_text(LOADS)
@@ -126,6 +128,7 @@ def test_four_models_load_once_each(suite: Path, workers: str) -> None:
     assert loads == dict.fromkeys("abcd", 1)
 
 
+@pytest.mark.own_store
 def test_one_model_keeps_all_workers_busy(run: Start, suite: Path) -> None:
     (suite / "conftest.py").write_text(LOADS)
     done = run("--emt-model", "llava-mini", "--emt-limit", "5", "-n2", LOADS=str(suite / "loads"))
@@ -159,6 +162,7 @@ def test_n_auto_is_one_worker_for_each_gpu(suite: Path, options: tuple[str, ...]
     assert ("3 workers [1 item]" in done.output) is (workers == 3), done.output
 
 
+@pytest.mark.own_store
 def test_a_device_that_holds_one_copy_is_shared_in_turn(run: Start, suite: Path) -> None:
     models = copies(suite, ["a", "b"])
     done = run(*models, "--emt-image-set", "mnist-mini", "--emt-limit", "200", "--emt-memory", "20MB", "-n2")
@@ -166,6 +170,7 @@ def test_a_device_that_holds_one_copy_is_shared_in_turn(run: Start, suite: Path)
     assert done.output.count("waits for memory on cpu") == 1
 
 
+@pytest.mark.own_store
 @pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["serial", "n2"])
 def test_a_device_that_never_holds_a_copy_could_not_run(run: Start, workers: tuple[str, ...]) -> None:
     done = run("--emt-image-set", "mnist-mini", "--emt-memory", "1MB", *workers)
