@@ -22,7 +22,7 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 MODEL_KEYS = {"source", "encoder", "aliases", "image_sets", "revision", "trust_remote_code"}
 IMAGE_SET_KEYS = {
     "source", "config", "split", "image", "label", "prompt", "template", "stems", "names", "label_order", "like",
-    "revision", "answer", "tuning_answer", "train_split", "labels", "background", "range",
+    "revision", "answer", "tuning_answer", "train_split", "labels", "synonyms", "background", "range",
 }  # fmt: skip
 Entry = Mapping[str, Any]
 Spec = TypeVar("Spec", ModelSpec, ImageSetSpec)
@@ -145,6 +145,7 @@ class Catalog:
             labels=() if packaged else tuple(entry.get("labels", ())),
             **{key: entry[key] for key in IMAGE_SET_OPTIONS if key in entry},
             range=tuple(entry["range"]) if "range" in entry else None,
+            synonyms=tuple((label, tuple(names)) for label, names in entry.get("synonyms", {}).items()),
         )
 
     def known_labels(self) -> dict[str, tuple[str, ...]]:
@@ -192,7 +193,19 @@ class Catalog:
         if parent in (name, *below) and name != UNKNOWN_IMAGE_SET:
             raise CatalogError(f"image set '{name}' is like itself, by way of {', '.join((*below, parent))}")
         inherited = {} if name == UNKNOWN_IMAGE_SET else self._image_set_entry(parent, (*below, name))
-        for key in ("source", "config", "split", "train_split", "image", "label", "labels", "revision", "background", "range"):
+        for key in (
+            "source",
+            "config",
+            "split",
+            "train_split",
+            "image",
+            "label",
+            "labels",
+            "synonyms",
+            "revision",
+            "background",
+            "range",
+        ):
             inherited.pop(key, None)
         return inherited | entry
 
@@ -328,6 +341,7 @@ MUST = {
     "image_sets": "must be a list of one or more strings",
     "stems": "must be a list of strings",
     "labels": "must be a list of strings",
+    "synonyms": 'must be a table of further names by label, such as {sofa = ["couch"]}',
     "background": 'must be "white", "black" or a colour like "#80ff00"',
     "range": "must be two numbers, of which the second is greater",
     "other": "must be a string",
@@ -338,6 +352,9 @@ def _fits(key: str, value: object) -> bool:
     """Whether a user's value is of the kind that its key wants."""
     if key == "trust_remote_code":
         return isinstance(value, bool)
+    if key == "synonyms":
+        lists = list(value.values()) if isinstance(value, dict) else [None]
+        return all(isinstance(names, list) and names and all(isinstance(name, str) for name in names) for names in lists)
     if key == "range":
         numbers = isinstance(value, list) and len(value) == 2 and all(type(item) in (int, float) for item in value)
         return numbers and isinstance(value, list) and value[0] < value[1]

@@ -95,6 +95,7 @@ class ImageSetSpec:
         label_order: order of the label names in the prompt.
         revision: hub revision, None for the default branch.
         labels: label names, which name labels that are numbers in their order; empty for those of the data.
+        synonyms: further names that an answer may give a label, by label.
         background: what shows through where an image is transparent: ``white``, ``black`` or ``#rrggbb``.
         range: the values that mean black and white in 16-bit, 32-bit and float images; None for what their mode declares.
     """
@@ -116,6 +117,7 @@ class ImageSetSpec:
     label_order: Literal["index", "alphabetical"] = "index"
     revision: str | None = None
     labels: tuple[str, ...] = ()
+    synonyms: tuple[tuple[str, tuple[str, ...]], ...] = ()
     background: str = "white"
     range: tuple[float, float] | None = None
 

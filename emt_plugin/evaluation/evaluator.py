@@ -147,7 +147,7 @@ class Evaluator:
             start,
             status="measured",
             n=len(rows),
-            scores=tuple(score_summary(scorer, rows) for scorer in scorers.all),
+            scores=tuple(score_summary(scorer, rows, image_set.labels) for scorer in scorers.all),
             comparisons=comparisons(
                 scorers.names,
                 references,

@@ -15,12 +15,13 @@ from emt_plugin.forgetting.steps import (
 )
 from emt_plugin.gate import Comparison, Reference, Tolerance, chance_of, compare
 from emt_plugin.records import Row, ScoreSummary, kind_rates
-from emt_plugin.scoring import Scorer
+from emt_plugin.scoring import AnswerScorer, Scorer
+from emt_plugin.scoring.diagnosis import Read, reading_facts
 
 PROBES = (VISION_PROBE, PROJECTOR_PROBE)
 
 
-def score_summary(scorer: Scorer, rows: Sequence[Row]) -> ScoreSummary:
+def score_summary(scorer: Scorer, rows: Sequence[Row], labels: Sequence[str]) -> ScoreSummary:
     """What one scorer made of all images of a pair."""
     scores = [row.scores[scorer.name] for row in rows]
     kinds: dict[str, int] = {}
@@ -36,8 +37,19 @@ def score_summary(scorer: Scorer, rows: Sequence[Row]) -> ScoreSummary:
         no_class=sum(score["prediction"] is None for score in scores) if getattr(scorer, "classifies", True) else None,
         well_formed=None if None in formed else sum(map(bool, formed)),
         kinds=kind_rates(kinds, len(rows)),
-        facts=facts() if callable(facts) else {},
+        facts=facts() if callable(facts) else _reading(scorer, rows, labels),
     )
+
+
+def _reading(scorer: Scorer, rows: Sequence[Row], labels: Sequence[str]) -> dict[str, object]:
+    """How answers were read, of the scorer that reads them."""
+    if scorer.name != AnswerScorer.name or not rows:
+        return {}
+    scores = [row.scores[scorer.name] for row in rows]
+    found = [
+        Read(row.answer or "", score["prediction"], score["kind"], row.label) for row, score in zip(rows, scores, strict=True)
+    ]
+    return {"reader": reading_facts(found, labels)}
 
 
 def comparisons(

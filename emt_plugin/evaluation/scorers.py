@@ -49,6 +49,7 @@ class PairScorers:
             frames=tuple(image_set.spec.prompt.split("{labels}")),
             others=tuple({label: None for labels in catalog.known_labels().values() for label in labels}),
             other_stems=catalog.known_stems(),
+            synonyms=_synonyms(image_set),
             rule=scoring.rule,
             calibrated=scoring.calibrated,
             neutral=lambda: self.observer.neutral(),
@@ -77,6 +78,21 @@ class PairScorers:
             for scores, observation, target in zip(found, observations, targets, strict=True):
                 scores[scorer.name] = scorer.score(observation, target, self._labels)
         return found
+
+
+def _synonyms(image_set: ImageSet) -> dict[str, tuple[str, ...]]:
+    """Further names by label.
+
+    Raises:
+        CouldNotRun: they are of something that is no label.
+    """
+    found = {label.replace("_", " "): names for label, names in image_set.spec.synonyms}
+    stray = sorted(set(found) - set(image_set.labels))
+    if stray:
+        raise CouldNotRun(
+            f"image set {image_set.spec.id}: synonyms has '{stray[0]}', which is none of its labels ({', '.join(image_set.labels)})"
+        )
+    return found
 
 
 def _made(name: str, context: ScorerContext) -> Scorer:

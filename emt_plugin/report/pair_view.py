@@ -58,6 +58,7 @@ class PairView:
     cells: Mapping[str, str]
     sentence: str
     note: str
+    reader: tuple[str, ...]
     where: str
     steps: tuple[StepBar, ...]
     scorers: tuple[tuple[str, ...], ...]
@@ -94,6 +95,7 @@ def pair_view(run: RunRecord, pair: PairRecord, rows: Sequence[Row], flips: Sequ
         cells=_cells(pair),
         sentence=words.verdict_line(pair),
         note=words.accepted_note(pair),
+        reader=tuple(words.reader_notes(pair)),
         where=words.where_it_falls(pair),
         steps=step_bars(pair.steps, pair.n) if len(pair.steps) > 1 else (),
         scorers=_scorers(pair),

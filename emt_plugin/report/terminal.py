@@ -14,8 +14,10 @@ from emt_plugin.report.words import (
     accuracies,
     headline,
     interval,
+    nothing_to_forget,
     percent,
     points,
+    reader_notes,
     replayed,
     terms,
     to_settle,
@@ -207,6 +209,9 @@ def notes(run: RunRecord) -> list[str]:
         text = pair.reason if pair.gating is None else "; ".join(filter(None, (to_settle(pair), accepted_note(pair))))
         if text:
             said.append(f"{pair.key.id}: {text}")
+        said += [f"{pair.key.id}: {note}" for note in reader_notes(pair)]
+        if pair.gating and pair.gating.verdict == "FAIL" and nothing_to_forget(pair.gating):
+            said.append(f"{pair.key.id}: {nothing_to_forget(pair.gating)}")
         if pair.gating and pair.gating.verdict != "PASS" and where_it_falls(pair):
             said.append(f"{pair.key.id}: {where_it_falls(pair)}")
     said += [f"attention: {warning}" for warning in tower_warnings(run)]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from emt_plugin.errors import one_line
 from emt_plugin.forgetting.steps import CLEAN_ANSWER
 from emt_plugin.gate import Comparison
 from emt_plugin.records import PairRecord, Row, RunRecord
+from emt_plugin.report.visible import cut
 
 
 def percent(part: float, whole: float = 1.0) -> str:
@@ -145,6 +147,35 @@ PLACES = {
     ("encoder", "answer"): "between encoder and answer, and --emt-scorer answer,likelihood would show where",
     ("answer", "clean answer"): "in form: the class is named in a sentence that says more or less than was asked",
 }
+
+
+# An answer that makes up more than this share of a set's answers is no coincidence.
+SAME_ANSWER = 0.5
+# A class of which more images are answered than so many times its own has swallowed others.
+SWALLOWED = 2
+
+
+def reader_notes(pair: PairRecord) -> list[str]:
+    """What says that the reader may be at fault, or that the model does not do what it is asked; one sentence each."""
+    score = pair.score("answer")
+    found = score.facts.get("reader") if score else None
+    if not isinstance(found, dict) or not pair.n:
+        return []
+    said = []
+    if found["outside_with_label"]:
+        said.append(
+            f"{found['outside_with_label']} of the {found['outside']} answers that name no label contain a label's letters: "
+            f"the reader may be at fault, so look at them"
+        )
+    answer, count = cut(one_line(str(found["most_common"])), MOST_ANSWER), found["most_common_count"]
+    if count > SAME_ANSWER * pair.n and not found["most_common_names"]:
+        said.append(f"“{answer}” is {count} of {pair.n} answers: the model does not follow the question")
+    elif count > SAME_ANSWER * pair.n and count > SWALLOWED * found["largest_class"]:
+        said.append(f"“{answer}” is {count} of {pair.n} answers, whatever the images show")
+    return said
+
+
+MOST_ANSWER = 60
 
 
 def knows_but_cannot_say(pair: PairRecord, row: Row) -> bool:
