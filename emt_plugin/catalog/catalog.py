@@ -193,19 +193,7 @@ class Catalog:
         if parent in (name, *below) and name != UNKNOWN_IMAGE_SET:
             raise CatalogError(f"image set '{name}' is like itself, by way of {', '.join((*below, parent))}")
         inherited = {} if name == UNKNOWN_IMAGE_SET else self._image_set_entry(parent, (*below, name))
-        for key in (
-            "source",
-            "config",
-            "split",
-            "train_split",
-            "image",
-            "label",
-            "labels",
-            "synonyms",
-            "revision",
-            "background",
-            "range",
-        ):
+        for key in OF_ITS_OWN:
             inherited.pop(key, None)
         return inherited | entry
 
@@ -239,6 +227,10 @@ class Catalog:
 
 
 LOCAL_FILES = (".parquet", ".csv", ".tsv", ".jsonl", ".tar", ".zip")
+# What an entry does not inherit: it is of the data, not of the wording.
+OF_ITS_OWN = (
+    "source", "config", "split", "train_split", "image", "label", "labels", "synonyms", "revision", "background", "range",
+)  # fmt: skip
 IMAGE_SET_OPTIONS = (
     "config", "split", "train_split", "image", "label", "answer", "tuning_answer", "names", "label_order", "revision",
     "background",

@@ -90,7 +90,8 @@ def _synonyms(image_set: ImageSet) -> dict[str, tuple[str, ...]]:
     stray = sorted(set(found) - set(image_set.labels))
     if stray:
         raise CouldNotRun(
-            f"image set {image_set.spec.id}: synonyms has '{stray[0]}', which is none of its labels ({', '.join(image_set.labels)})"
+            f"image set {image_set.spec.id}: synonyms has '{stray[0]}', which is none of its labels "
+            f"({', '.join(image_set.labels)})"
         )
     return found
 

@@ -24,6 +24,7 @@ from emt_plugin.mllms.label_scoring import Prompt, can_be_packed, nodes_of, scor
 from emt_plugin.mllms.label_trie import Candidates
 from emt_plugin.mllms.vision import VisionTower
 from emt_plugin.scoring import Observation, Want
+from emt_plugin.scoring.reasoning import is_reasoning_mark
 from emt_plugin.store import Store
 
 # How far the packed way may be from the plain one, in nats: rounding alone, by dtype.
@@ -250,8 +251,22 @@ class TransformersBackend:
     def _said(self, tokens: list[int]) -> tuple[str, int]:
         """One answer's text and the number of its tokens, the one that ends it included; behind that is padding."""
         length = next((at for at, token in enumerate(tokens) if token in self.ends), len(tokens))
-        text = self.processor.tokenizer.decode(tokens[:length], skip_special_tokens=True)
-        return text.strip(), min(length + 1, len(tokens))
+        return self._text(tokens[:length]).strip(), min(length + 1, len(tokens))
+
+    def _text(self, tokens: list[int]) -> str:
+        """Tokens as text, without special ones but for the marks of reasoning: without those it would read as the answer."""
+        tokenizer = self.processor.tokenizer
+        at = next((at for at, token in enumerate(tokens) if token in self._marks), None)
+        if at is None:
+            return str(tokenizer.decode(tokens, skip_special_tokens=True))
+        before = tokenizer.decode(tokens[:at], skip_special_tokens=True)
+        return f"{before}{self._marks[tokens[at]]}{self._text(tokens[at + 1 :])}"
+
+    @cached_property
+    def _marks(self) -> dict[int, str]:
+        """Special tokens that open or close reasoning."""
+        added = self.processor.tokenizer.added_tokens_decoder
+        return {number: str(token) for number, token in added.items() if token.special and is_reasoning_mark(str(token))}
 
     def _label_scores(self, prompt: Prompt, cache: Any, found: Candidates) -> torch.Tensor:
         """Images x labels; packed where that is possible and, as the first batch shows, right."""

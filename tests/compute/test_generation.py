@@ -239,3 +239,13 @@ def test_a_processor_that_leaves_other_places_for_an_image_is_refused(
     with pytest.raises(CouldNotRun, match=r"writes 15 image tokens where the tower makes 16: set its patch_size") as said:
         answers(folder, asked)
     assert "\n" not in str(said.value)
+
+
+def test_marks_of_reasoning_survive_decoding_though_they_are_special(tmp_path: Path) -> None:
+    found = backend(altered(tmp_path / "altered"))
+    words = found.processor.tokenizer
+    words.add_special_tokens({"additional_special_tokens": ["[THINK]", "[/THINK]"]})
+    tokens = words("[THINK]The object is a bag.[/THINK]The object is a shirt.<|end|>", add_special_tokens=False)["input_ids"]
+    text, length = found._said(tokens)
+    assert text == "[THINK]The object is a bag.[/THINK]The object is a shirt."
+    assert length == len(tokens)
