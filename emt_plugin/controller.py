@@ -16,7 +16,7 @@ from emt_plugin.errors import one_line
 from emt_plugin.forgetting import Trajectory
 from emt_plugin.gate.exit_code import INCOMPLETE, NOTHING, STOPPED, Outcome, exit_code
 from emt_plugin.gate.tolerances import accepted_of
-from emt_plugin.link import COULD_NOT_RUN, SKIPPED, ended, key_of, pair_id_of, pairs_of, worse
+from emt_plugin.link import COULD_NOT_RUN, SKIPPED, SaidBelow, ended, key_of, pair_id_of, pairs_of, worse
 from emt_plugin.records import (
     Flip,
     Journalled,
@@ -68,6 +68,25 @@ class Controller:
         self._lines: list[str] = []
         config.stash[PLACE] = RunPlace(self.folder, "main")
 
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """Say which image sets are asked where nobody said so, and end before anything runs where none can be had.
+
+        Raises:
+            pytest.UsageError: none of them is here, and the hub is out of reach.
+        """
+        models = self._settings.unasked
+        if not models:
+            return
+        from emt_plugin.reach import asked_unasked, out_of_reach
+
+        reporter = self._config.pluginmanager.getplugin("terminalreporter")
+        if reporter:
+            reporter.write_line(f"emt: {asked_unasked(models)}")
+        why_not = out_of_reach(self._settings.catalog, models)
+        if why_not:
+            raise pytest.UsageError(f"emt: {why_not}")
+
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """What was selected, without xdist."""
         self._collected.update(item.nodeid for item in session.items)
@@ -84,9 +103,12 @@ class Controller:
         if report.failed:
             self._faults.append(f"{report.nodeid} could not be collected")
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Gather records; a crash has a report of its own kind and no record."""
         self._reported.add(report.nodeid)
+        if ended(report) == COULD_NOT_RUN and pairs_of(report):
+            report.longrepr = SaidBelow(str(report.longrepr))  # type: ignore[assignment]  # pytest asks it for toterminal alone
         for pair in pairs_of(report):
             self._records[pair.key] = worse(self._records.get(pair.key), pair)
         how = ended(report)

@@ -21,6 +21,20 @@ ENDED = "emt_ended"
 COULD_NOT_RUN, SKIPPED = "COULD-NOT-RUN", "SKIPPED"
 
 
+class SaidBelow:
+    """Why a pair could not run, whole for files; on a terminal that is said once, under the table of all pairs."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __str__(self) -> str:
+        return self._text
+
+    def toterminal(self, writer: Any) -> None:
+        """Point to where it is said."""
+        writer.line('could not run: why is said under "forgetting" below')
+
+
 def record(item: pytest.Item, pair: PairRecord) -> None:
     """Keep what an item measured until its next report."""
     item.stash.setdefault(MEASURED, []).append(pair)

@@ -89,7 +89,8 @@ def _build(config: pytest.Config) -> Settings:
         if option.emt_image and getattr(option, name):
             other = f"--{name.replace('_', '-')}"
             raise pytest.UsageError(f"emt: --emt-image looks at single images, which have no place in {other}; leave one out")
-    pairs, shard = _sharded(option.emt_shard, _pairs(catalog, models, option.emt_image_set or config.getini("emt_image_set")))
+    image_sets = option.emt_image_set or config.getini("emt_image_set")
+    pairs, shard = _sharded(option.emt_shard, _pairs(catalog, models, image_sets))
     if shard and runs:
         raise pytest.UsageError("emt: --emt-shard would part a trajectory from its base; leave it out with --emt-checkpoint")
     return Settings(
@@ -105,6 +106,7 @@ def _build(config: pytest.Config) -> Settings:
         report=_reporting(config),
         shard=shard,
         update_tolerances=option.emt_update_tolerances,
+        unasked=() if image_sets else tuple(model for model in models if catalog.chose_image_sets(model)),
         given={name.removeprefix("emt_"): value for name, value in sorted(vars(option).items())
                if name.startswith("emt_") and value not in (None, False)},
     )  # fmt: skip

@@ -137,6 +137,7 @@ class Settings:
         shard: which part of the pairs this is, and all of them; None for all.
         update_tolerances: write accepted losses after the run.
         given: what the user wrote, for the record.
+        unasked: models that the catalog does not know and of which nobody said on which image sets.
     """
 
     catalog: Catalog = field(default_factory=Catalog.load)
@@ -152,6 +153,7 @@ class Settings:
     shard: Shard | None = None
     update_tolerances: bool = False
     given: Mapping[str, Any] = field(default_factory=dict)
+    unasked: tuple[ModelSpec, ...] = ()
 
     @property
     def reference_kind(self) -> str:

@@ -80,6 +80,10 @@ class Catalog:
             trust_remote_code=bool(entry.get("trust_remote_code", False)),
         )
 
+    def chose_image_sets(self, model: ModelSpec) -> bool:
+        """Whether a model's image sets are the paper's for want of an entry that names it."""
+        return model.name not in self.models and model.image_sets == PAPER_IMAGE_SETS
+
     def known_source(self, name: str) -> str | None:
         """The folder or hub id behind a model's name, alias, path or hub id; None for a path that is not here."""
         try:

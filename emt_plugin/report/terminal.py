@@ -200,13 +200,24 @@ def row(pair: PairRecord) -> tuple[str, ...]:
     )
 
 
+def _reasons(run: RunRecord) -> list[str]:
+    """Why pairs have no verdict, each reason once with all pairs that it is of."""
+    pairs: dict[str, list[str]] = {}
+    for pair in run.pairs:
+        if pair.gating is None and pair.reason:
+            pairs.setdefault(pair.reason, []).append(pair.key.id)
+    return [f"{', '.join(names)}: {reason}" for reason, names in pairs.items()]
+
+
 def notes(run: RunRecord) -> list[str]:
     """What must be said beside the table: reasons, what would settle a pair, accepted losses, towers."""
-    said = []
+    said = _reasons(run)
     for pair in run.pairs:
         if in_a_trajectory(pair, run):
             continue
-        text = pair.reason if pair.gating is None else "; ".join(filter(None, (to_settle(pair), accepted_note(pair))))
+        if pair.gating is None:
+            continue
+        text = "; ".join(filter(None, (to_settle(pair), accepted_note(pair))))
         if text:
             said.append(f"{pair.key.id}: {text}")
         said += [f"{pair.key.id}: {note}" for note in reader_notes(pair)]

@@ -188,7 +188,10 @@ def _carry_denials(clauses: Sequence[Clause]) -> None:
 
 
 def _is_list_member(clause: Clause) -> bool:
-    return bool(clause.spans) and clause.spans[0].start - clause.start < LIST_WORDS and clause.end == clause.spans[-1].end
+    if not clause.spans or clause.end - clause.start > 2 * LIST_WORDS:
+        return False
+    ahead = clause.text[: clause.at[clause.spans[0].start - clause.start]]
+    return clause.spans[0].start - clause.start < LIST_WORDS and not cues.AUXILIARY.search(ahead)
 
 
 def _take_back(clauses: Sequence[Clause]) -> None:

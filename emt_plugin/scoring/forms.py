@@ -29,8 +29,8 @@ KOREAN_ENDINGS = (
 )  # fmt: skip
 TURKISH_ENDINGS = ("dir", "dır", "dur", "dür", "tir", "tır", "tur", "tür")
 HANGUL = regex.compile(r"\p{Script=Hangul}")
-ARABIC_ARTICLE = regex.compile(r"(?:[وفبك]?ال|لل|ولل)(?=\p{L}{2})")
-HEBREW_ARTICLE = regex.compile(r"(?:ו?ה|שה|ב|ל)(?=\p{Script=Hebrew}{2})")
+ARABIC_ARTICLE = regex.compile(r"(?:[وفبك]?ال|لل|ولل)(?=\p{L}\p{M}*\p{L})")
+HEBREW_ARTICLE = regex.compile(r"(?:ו?ה|שה|ב|ל)(?=\p{Script=Hebrew}\p{M}*\p{Script=Hebrew})")
 SHORTEST_STEM = 3
 
 
