@@ -35,6 +35,14 @@ Where = Literal["disk", "web", "jenkins", "jenkins-unboxed"]
 CHROMIUM = ("--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All that is looked at in a browser is thorough."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.thorough)
+
+
 @dataclass(frozen=True)
 class Report:
     """A report on disk.

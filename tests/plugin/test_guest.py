@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from emt_plugin.catalog import bundled_folder
 from tests.plugin.conftest import Run, environment, in_a_process
 
 FOREIGN = """\
@@ -165,6 +166,37 @@ def test_with_an_option_the_fixtures_pairs_are_recorded_too(tmp_path: Path) -> N
     verdicts = {f"{pair['model']}/{pair['image_set']}": pair["comparisons"][0]["verdict"] for pair in done.record["pairs"]}
     assert verdicts == {"llava-mini/mnist-mini": "PASS", "llava-mini-forgot/emoji-mini": "FAIL"}
     assert done.pair("llava-mini/mnist-mini")["comparisons"][0]["tolerance_from"] == "emt.check(tolerance=...)"
+
+
+@pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["serial", "n2"])
+def test_the_benchmarks_are_found_by_their_package_in_a_checkout_too(suite: Path, workers: tuple[str, ...]) -> None:
+    (suite / "test_forgetting.py").unlink()
+    arguments = ("--pyargs", "emt_plugin.benchmarks", "--emt-image-set", "digits-mini", "--emt-limit", "60", *workers)
+    done = in_a_process(suite, (*arguments, "-p", "no:hypothesispytest"))
+    assert done.code in (0, 7), done.output
+    assert done.pair("llava-mini/digits-mini")["n"] == 60
+
+
+def test_a_bare_folder_is_told_what_it_is_asked_and_once_why_it_cannot_be(suite: Path, tmp_path: Path) -> None:
+    (suite / "mine").symlink_to(bundled_folder() / "models" / "llava-mini")
+    offline = {"HF_HOME": str(tmp_path / "empty"), "HF_HUB_CACHE": "", "HF_DATASETS_CACHE": ""}
+    done = in_a_process(suite, ("--emt-model", "./mine", "-p", "no:cacheprovider", "-p", "no:benchmark"), offline)
+    assert done.code == 4, done.output
+    assert done.output.count("not in the catalog, so the paper's image sets are asked: mnist, cifar10, cifar100, miniim") == 1
+    assert done.output.count("is on this machine, and the hub cannot be reached") == 1
+    suggested = re.search(r"with: pytest benchmarks (.*?);", done.output)
+    assert suggested is not None
+    assert sorted(path.name for path in suite.iterdir()) == ["mine", "pytest.ini", "test_forgetting.py"]
+    again = in_a_process(suite, (*suggested[1].split(), "--emt-limit", "20", "-p", "no:hypothesispytest"))
+    assert {pair["status"] for pair in again.record["pairs"]} == {"measured"}, again.output
+
+
+def test_a_reason_that_pairs_share_is_said_once(suite: Path) -> None:
+    sets = ("--emt-image-set", "mnist-mini", "--emt-image-set", "digits-mini")
+    done = in_a_process(suite, ("--emt-model", "llava", *sets, "--junitxml=junit.xml", "-p", "no:hypothesispytest"))
+    assert done.code == 3, done.output
+    assert done.output.count("is not on this machine and the hub cannot be reached") == 1
+    assert (suite / "junit.xml").read_text().count("is not on this machine and the hub cannot be reached") >= 2
 
 
 def test_ini_alone_turns_the_gate_on(suite: Path) -> None:

@@ -37,7 +37,7 @@ def test_two_nights(run: Start, suite: Path) -> None:
     assert 'id="trend"' in (second.place / "report.html").read_text()
 
 
-@pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["serial", "n2"])
+@pytest.mark.parametrize("workers", [(), pytest.param(("-n2",), marks=pytest.mark.thorough)], ids=["serial", "n2"])
 def test_compared_with_another_model_image_by_image(run: Start, suite: Path, workers: tuple[str, ...]) -> None:
     """Two models under one name: the flips are recounted from both runs' predictions."""
     catalog = suite / "catalog.toml"

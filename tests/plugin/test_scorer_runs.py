@@ -30,7 +30,7 @@ def rows_of(done: Run, pair: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-@pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["serial", "n2"])
+@pytest.mark.parametrize("workers", [(), pytest.param(("-n2",), marks=pytest.mark.thorough)], ids=["serial", "n2"])
 def test_three_scorers_and_the_steps_between(run: Start, workers: tuple[str, ...]) -> None:
     done = run(
         "--emt-model", "llava-mini-forgot", "--emt-image-set", "emoji-mini", "--emt-limit", "200",

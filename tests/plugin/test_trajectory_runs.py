@@ -35,7 +35,7 @@ def steps_of(folder: Path) -> list[int]:
     return sorted(json.loads((path / "emt.json").read_text())["step"] for path in folder.iterdir())
 
 
-@pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["serial", "n2"])
+@pytest.mark.parametrize("workers", [(), pytest.param(("-n2",), marks=pytest.mark.thorough)], ids=["serial", "n2"])
 def test_each_checkpoint_has_the_verdict_of_an_independent_recount(run: Start, workers: tuple[str, ...]) -> None:
     done = run(f"--emt-checkpoint={LORA}/*", "--emt-limit", "150", *workers)
     assert done.code in (0, 1, 7), done.output

@@ -142,7 +142,8 @@ def test_more_workers_than_pairs_are_told(run: Start) -> None:
     assert len(done.record["pairs"]) == 1
 
 
-def test_workers_are_dealt_devices_and_cores_and_replacements_inherit(suite: Path) -> None:
+def test_workers_are_dealt_devices_and_cores_and_replacements_inherit(suite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # what a user sets stands
     (suite / "test_forgetting.py").write_text(REPORT_ENVIRONMENT)
     done = in_a_process(suite, ("--emt-model", "llava-mini", "-n2"), {"CUDA_VISIBLE_DEVICES": "3,7", "KILL": "1"})
     assert "crashed while running" in done.output
