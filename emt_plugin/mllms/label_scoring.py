@@ -43,16 +43,22 @@ class Prompt:
         """What the model is given to see by, fresh for each call: some models write into it."""
         return {name: dict(value) if isinstance(value, dict) else value for name, value in self.vision.items()}
 
-    def longer(self, keep: int, answer: torch.Tensor) -> dict[str, Any]:
+    def longer(self, keep: int, answer: torch.Tensor, positioned: bool = True) -> dict[str, Any]:
         """The model's inputs for the first ``keep`` tokens and an answer behind them, images x tokens.
 
         What says something of each token goes on as it was at the last one: text.
+
+        Args:
+            keep: tokens of the prompt.
+            answer: images x tokens.
+            positioned: where there is padding, say which position each token has; a model that finds positions in several
+                dimensions for itself must not be told.
         """
         ids = torch.cat([self.ids[:, :keep], answer], dim=1)
         mask = torch.cat([self.mask[:, :keep], torch.ones_like(answer)], dim=1)
         made = {"input_ids": ids, "attention_mask": mask, **self.inputs()}
         # Positions are the model's own business, but for padding, which a forward without a cache does not look at.
-        if not bool(self.mask.all()):
+        if positioned and not bool(self.mask.all()):
             made["position_ids"] = positions(mask)
         for name, value in self.vision.items():
             if isinstance(value, torch.Tensor) and value.shape[:2] == self.ids.shape:
@@ -75,9 +81,12 @@ def can_be_packed(model: Any) -> bool:
     """Whether a model's attention can be given a mask of one's own in every layer."""
     text = model.config.get_text_config(decoder=True)
     kinds = set(getattr(text, "layer_types", None) or ())
-    # Positions in more than one dimension are not the depth in a trie.
-    plain_positions = hasattr(model, "model") and not hasattr(model.model, "get_rope_index")
-    return text._attn_implementation in MASKABLE and kinds <= LAYERS and plain_positions
+    return text._attn_implementation in MASKABLE and kinds <= LAYERS and hasattr(model, "model")
+
+
+def finds_positions(model: Any) -> bool:
+    """Whether a model gives an image's tokens positions in several dimensions (M-RoPE), which it finds for itself."""
+    return hasattr(getattr(model, "model", None), "get_rope_index")
 
 
 def nodes_of(found: Candidates) -> int:
@@ -115,7 +124,7 @@ def scored_one_by_one(model: Any, prompt: Prompt, found: Candidates, labels: Seq
     for label in labels:
         answer = torch.tensor(found.answers[label], device=prompt.ids.device).expand(len(prompt.ids), -1)
         wanted = answer.shape[1] - found.given
-        inputs = prompt.longer(keep, answer)
+        inputs = prompt.longer(keep, answer, not finds_positions(model))
         if model.config.model_type in PREFIX_MODELS and "token_type_ids" in inputs:
             inputs["token_type_ids"][:, keep:] = 1
         logits = model(**inputs, logits_to_keep=wanted + 1, use_cache=False).logits
@@ -132,11 +141,19 @@ def _hidden(model: Any, cache: Any, prompt: Prompt, trie: Trie, shared: int) -> 
     hidden: torch.Tensor = model.model(
         input_ids=torch.tensor(trie.tokens, device=device).expand(images, -1),
         attention_mask=_masks(model, prompt, trie, shared, at),
-        position_ids=at,
+        position_ids=_rotary(model, at),
         past_key_values=cache,
         use_cache=True,
     ).last_hidden_state
     return hidden
+
+
+def _rotary(model: Any, at: torch.Tensor) -> torch.Tensor:
+    """Positions of nodes as the model's rotary embedding takes them: text goes on by one behind an image, on all axes alike."""
+    if not finds_positions(model):
+        return at
+    behind: torch.Tensor = at + model.model.rope_deltas.to(at.device).reshape(-1, 1)
+    return behind.expand(3, *at.shape)
 
 
 def _masks(model: Any, prompt: Prompt, trie: Trie, shared: int, at: torch.Tensor) -> Any:

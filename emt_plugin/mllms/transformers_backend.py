@@ -20,8 +20,9 @@ from emt_plugin.mllms.cache import roomy_cache
 from emt_plugin.mllms.checkpoint import Checkpoint
 from emt_plugin.mllms.conversation import Conversation, conversation, end_of_turn, label_candidates, processed
 from emt_plugin.mllms.generation import checkpoint_generation, own_generation, shown
-from emt_plugin.mllms.label_scoring import Prompt, can_be_packed, nodes_of, scored_one_by_one, scored_packed
+from emt_plugin.mllms.label_scoring import Prompt, can_be_packed, finds_positions, nodes_of, scored_one_by_one, scored_packed
 from emt_plugin.mllms.label_trie import Candidates
+from emt_plugin.mllms.processors import load_processor
 from emt_plugin.mllms.vision import VisionTower
 from emt_plugin.scoring import Observation, Want
 from emt_plugin.store import Store
@@ -76,6 +77,8 @@ class TransformersBackend:
         self.packs: bool | None = None if self._packable else False
         self._batches = BatchSize(batch_size, self._memory, timed=device == "cpu" and self.dtype == "float32")
         self._told = False
+        # A batch of prompts of several lengths is padded, which a model may take otherwise: that is proven for itself.
+        self._proven_padded = False
         self._mode = generation
         self._fingerprint: str | None = None
         self._conversations: dict[str, Conversation] = {}
@@ -257,7 +260,8 @@ class TransformersBackend:
         """Images x labels; packed where that is possible and, as the first batch shows, right."""
         if self._packable and self.packs is not False:
             if cache.get_seq_length() == 0:
-                padded = {} if bool(prompt.mask.all()) else {"position_ids": prompt.positions}
+                told = not bool(prompt.mask.all()) and not finds_positions(self.model)
+                padded = {"position_ids": prompt.positions} if told else {}
                 self.model.model(
                     input_ids=prompt.ids,
                     attention_mask=prompt.mask,
@@ -267,8 +271,10 @@ class TransformersBackend:
                     **prompt.inputs(),
                 )
             scores = scored_packed(self.model, cache, prompt, found)
-            if self.packs is None:
+            is_padded = not bool(prompt.mask.all())
+            if self.packs is None or (is_padded and not self._proven_padded):
                 self.packs = self._is_close(scores, prompt, found)
+                self._proven_padded = is_padded
             if self.packs:
                 return self._finite(scores)
         if not self._told:
@@ -394,13 +400,13 @@ def load_model(
     Raises:
         CouldNotRun: transformers cannot load it, or its adapter does not fit.
     """
-    from transformers import AutoModelForImageTextToText, AutoProcessor
+    from transformers import AutoModelForImageTextToText
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
     wanted = dtype or ("float32" if device == "cpu" else "auto")
     try:
-        processor = AutoProcessor.from_pretrained(checkpoint.folder, backend="pil", trust_remote_code=trust_remote_code)
+        processor = load_processor(checkpoint.folder, trust_remote_code)
         model, info = AutoModelForImageTextToText.from_pretrained(
             checkpoint.folder,
             dtype=wanted,
