@@ -18,8 +18,17 @@ from emt_plugin.errors import CouldNotRun
 from emt_plugin.mllms.batch_size import BatchSize, Memory, cpu_memory, cuda_memory
 from emt_plugin.mllms.cache import roomy_cache
 from emt_plugin.mllms.checkpoint import Checkpoint
-from emt_plugin.mllms.conversation import Conversation, conversation, end_of_turn, label_candidates, processed
+from emt_plugin.mllms.conversation import (
+    Conversation,
+    conversation,
+    decoded_candidates,
+    end_of_turn,
+    label_candidates,
+    processed,
+)
+from emt_plugin.mllms.families import first_position, has_encoder
 from emt_plugin.mllms.generation import checkpoint_generation, own_generation, shown
+from emt_plugin.mllms.label_expansion import scored_expanded
 from emt_plugin.mllms.label_scoring import Prompt, can_be_packed, finds_positions, nodes_of, scored_one_by_one, scored_packed
 from emt_plugin.mllms.label_trie import Candidates
 from emt_plugin.mllms.processors import load_processor
@@ -74,11 +83,13 @@ class TransformersBackend:
         self.attention = str(self.model.config.get_text_config(decoder=True)._attn_implementation)
         self.vision = _vision(self.model, self.processor, store or Store(Path(), "off"), checkpoint.name)
         self._packable = can_be_packed(self.model)
+        # Whether one forward over the trie of labels is proven, and whether a row for each label is.
         self.packs: bool | None = None if self._packable else False
+        self.expands: bool | None = None
         self._batches = BatchSize(batch_size, self._memory, timed=device == "cpu" and self.dtype == "float32")
         self._told = False
         # A batch of prompts of several lengths is padded, which a model may take otherwise: that is proven for itself.
-        self._proven_padded = False
+        self._proven: set[tuple[str, bool]] = set()
         self._mode = generation
         self._fingerprint: str | None = None
         self._conversations: dict[str, Conversation] = {}
@@ -227,6 +238,8 @@ class TransformersBackend:
         positions = getattr(self.model.config.get_text_config(decoder=True), "max_position_embeddings", None)
         if not isinstance(positions, int) or positions < 1:
             return int(most)
+        if has_encoder(self.model):
+            return int(min(most, positions - 1))
         length = prompt.ids.shape[1]
         longest = max(map(len, found.answers)) - found.dropped if found else 1
         if length + longest > positions:
@@ -248,7 +261,9 @@ class TransformersBackend:
             **({"tokenizer": self.processor.tokenizer} if config.stop_strings else {}),
             **prompt.inputs(),
         )
-        return [self._said(tokens) for tokens in made[:, prompt.ids.shape[1] :].tolist()]
+        # A decoder behind an encoder does not repeat the prompt, but writes the token that it begins with.
+        start = 1 if has_encoder(self.model) else prompt.ids.shape[1]
+        return [self._said(tokens) for tokens in made[:, start:].tolist()]
 
     def _said(self, tokens: list[int]) -> tuple[str, int]:
         """One answer's text and the number of its tokens, the one that ends it included; behind that is padding."""
@@ -257,30 +272,46 @@ class TransformersBackend:
         return text.strip(), min(length + 1, len(tokens))
 
     def _label_scores(self, prompt: Prompt, cache: Any, found: Candidates) -> torch.Tensor:
-        """Images x labels; packed where that is possible and, as the first batch shows, right."""
+        """Images x labels; by the first way that is possible and, as its first batches show, right."""
         if self._packable and self.packs is not False:
-            if cache.get_seq_length() == 0:
-                told = not bool(prompt.mask.all()) and not finds_positions(self.model)
-                padded = {"position_ids": prompt.positions} if told else {}
-                self.model.model(
-                    input_ids=prompt.ids,
-                    attention_mask=prompt.mask,
-                    past_key_values=cache,
-                    use_cache=True,
-                    **padded,
-                    **prompt.inputs(),
-                )
-            scores = scored_packed(self.model, cache, prompt, found)
-            is_padded = not bool(prompt.mask.all())
-            if self.packs is None or (is_padded and not self._proven_padded):
-                self.packs = self._is_close(scores, prompt, found)
-                self._proven_padded = is_padded
-            if self.packs:
+            scores, self.packs = self._tried("packs", lambda: self._packed(prompt, cache, found), prompt, found)
+            if scores is not None:
+                return self._finite(scores)
+        if self.expands is not False:
+            scores, self.expands = self._tried("expands", lambda: scored_expanded(self.model, prompt, found), prompt, found)
+            if scores is not None:
                 return self._finite(scores)
         if not self._told:
             self._told = True
             self._say(f"{self.checkpoint.name} ranks labels one by one, which is slow: its attention takes no mask of ours")
         return self._finite(self._one_by_one(prompt, found, range(len(found.answers))))
+
+    def _tried(
+        self, way: str, scored: Callable[[], torch.Tensor], prompt: Prompt, found: Candidates
+    ) -> tuple[torch.Tensor | None, bool]:
+        """Scores by a way of ranking and whether it is right, proven on the first batch and on the first padded one."""
+        kind = way, not bool(prompt.mask.all())
+        if kind in self._proven:
+            return scored(), True
+        try:
+            scores = scored()
+        except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, NotImplementedError) as error:
+            if isinstance(error, RuntimeError) and ran_out_of_memory(error):
+                raise
+            return None, False
+        if not self._is_close(scores, prompt, found):
+            return None, False
+        self._proven.add(kind)
+        return scores, True
+
+    def _packed(self, prompt: Prompt, cache: Any, found: Candidates) -> torch.Tensor:
+        if cache.get_seq_length() == 0:
+            told = not bool(prompt.mask.all()) and not finds_positions(self.model)
+            padded = {"position_ids": prompt.positions + first_position(self.model)} if told else {}
+            inputs = {**prompt.inputs(), **padded, "past_key_values": cache, "use_cache": True}
+            # Without the head where there is a model without one.
+            getattr(self.model, "model", self.model)(input_ids=prompt.ids, attention_mask=prompt.mask, **inputs)
+        return scored_packed(self.model, cache, prompt, found)
 
     def _is_close(self, scores: torch.Tensor, prompt: Prompt, found: Candidates) -> bool:
         """Whether the packed way gives what the plain way gives, for the longest and the last label."""
@@ -327,9 +358,13 @@ class TransformersBackend:
     def candidates_of(self, question: Question) -> Candidates:
         """The tokens of every label's answer behind the prompt."""
         if question not in self._candidates:
-            asked = self._asked(question.prompt)
-            self._candidates[question] = label_candidates(self.processor, asked, question, self.ends, self.checkpoint.name)
+            self._candidates[question] = self._answers_as_tokens(question)
         return self._candidates[question]
+
+    def _answers_as_tokens(self, question: Question) -> Candidates:
+        if has_encoder(self.model):
+            return decoded_candidates(self.processor.tokenizer, question, self.ends)
+        return label_candidates(self.processor, self._asked(question.prompt), question, self.ends, self.checkpoint.name)
 
     def _memory(self) -> Memory | None:
         if self.device.startswith("cuda"):
