@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,10 @@ from typing import Any
 
 # Parts of a processor that no image goes through; some need packages that are not here.
 IDLE_PARTS = ("video_processor", "feature_extractor", "audio_processor")
+# How transformers says that a package is missing.
+MISSING = (
+    r"No module named '([\w.]+)'", r"requires the ([\w.-]+) library", r"[Pp]ackage [`']([\w.-]+)[`']", r"pip install ([\w.-]+)",
+)  # fmt: skip
 
 
 def load_processor(folder: Path, trust_remote_code: bool = False) -> Any:
@@ -21,6 +26,12 @@ def load_processor(folder: Path, trust_remote_code: bool = False) -> Any:
 
     with _without_idle_parts():
         return AutoProcessor.from_pretrained(folder, backend="pil", trust_remote_code=trust_remote_code)
+
+
+def missing_package(error: BaseException) -> str | None:
+    """The package that an error of transformers says is not installed; None where it is another error."""
+    found = (re.search(pattern, str(error)) for pattern in MISSING) if isinstance(error, ImportError) else ()
+    return next((match[1].lower() for match in found if match), None)
 
 
 class _LeftOut:

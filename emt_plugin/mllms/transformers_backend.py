@@ -31,7 +31,7 @@ from emt_plugin.mllms.generation import checkpoint_generation, own_generation, s
 from emt_plugin.mllms.label_expansion import scored_expanded
 from emt_plugin.mllms.label_scoring import Prompt, can_be_packed, finds_positions, nodes_of, scored_one_by_one, scored_packed
 from emt_plugin.mllms.label_trie import Candidates
-from emt_plugin.mllms.processors import load_processor
+from emt_plugin.mllms.processors import load_processor, missing_package
 from emt_plugin.mllms.vision import VisionTower
 from emt_plugin.scoring import Observation, Want
 from emt_plugin.store import Store
@@ -451,6 +451,11 @@ def load_model(
             **({"attn_implementation": attention} if attention else {}),
         )
     except Exception as error:  # Whatever a stranger's checkpoint leads transformers to.
+        package = missing_package(error)
+        if package:
+            raise CouldNotRun(
+                f"{checkpoint.name} needs the package {package}, which is not installed: pip install {package}"
+            ) from None
         text = " ".join(str(error).split())[:200]
         raise CouldNotRun(f"{checkpoint.name} cannot be loaded by transformers ({type(error).__name__}: {text})") from None
     refuse_random_weights(checkpoint.name, info)

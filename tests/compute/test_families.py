@@ -14,8 +14,9 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText
 
 from emt_plugin.catalog import Question
+from emt_plugin.errors import CouldNotRun
 from emt_plugin.mllms.checkpoint import find
-from emt_plugin.mllms.processors import load_processor
+from emt_plugin.mllms.processors import load_processor, missing_package
 from emt_plugin.mllms.transformers_backend import TransformersBackend
 from tests.families import FAMILIES, save_family
 
@@ -164,3 +165,26 @@ def test_labels_are_ranked_behind_one_prefill(name: str, folder: Path) -> None:
     for images in (ONE_SIZE, SEVERAL):
         backend.observe(images, QUESTION, {"label_logprobs"})
     assert (backend.packs, backend.expands) == ((False, True) if name in EXPANDED else (True, None))
+
+
+@pytest.mark.parametrize(
+    ("error", "package"),
+    [
+        ("PixtralProcessor requires the Torchvision library but it was not found in your environment.", "torchvision"),
+        ("Package `num2words` is required to run SmolVLM processor. Install it with `pip install num2words`.", "num2words"),
+        ("No module named 'sentencepiece'", "sentencepiece"),
+        ("cannot import name 'x' from 'y'", None),
+    ],
+)
+def test_a_missing_package_is_named(error: str, package: str | None) -> None:
+    assert missing_package(ImportError(error)) == package
+    assert missing_package(ValueError(error)) is None
+
+
+def test_a_checkpoint_that_needs_a_package_says_which(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers.models.smolvlm import processing_smolvlm
+
+    save_family("smolvlm", folder / "needy")
+    monkeypatch.setattr(processing_smolvlm, "num2words", None)
+    with pytest.raises(CouldNotRun, match="^needy needs the package num2words, which is not installed: pip install num2words$"):
+        TransformersBackend(find(str(folder / "needy"), "needy", "needy"), "cpu", "float32")
