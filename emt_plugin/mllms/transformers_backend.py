@@ -32,6 +32,7 @@ from emt_plugin.mllms.label_expansion import scored_expanded
 from emt_plugin.mllms.label_scoring import Prompt, can_be_packed, finds_positions, nodes_of, scored_one_by_one, scored_packed
 from emt_plugin.mllms.label_trie import Candidates
 from emt_plugin.mllms.processors import load_processor, missing_package
+from emt_plugin.mllms.sight import Sight, tower_of
 from emt_plugin.mllms.vision import VisionTower
 from emt_plugin.scoring import Observation, Want
 from emt_plugin.store import Store
@@ -82,6 +83,7 @@ class TransformersBackend:
         self.dtype = str(self.model.dtype).removeprefix("torch.")
         self.attention = str(self.model.config.get_text_config(decoder=True)._attn_implementation)
         self.vision = _vision(self.model, self.processor, store or Store(Path(), "off"), checkpoint.name)
+        self.sight = None if self.vision else self._sight(store or Store(Path(), "off"))
         self._packable = can_be_packed(self.model)
         # Whether one forward over the trie of labels is proven, and whether a row for each label is.
         self.packs: bool | None = None if self._packable else False
@@ -99,7 +101,8 @@ class TransformersBackend:
     @property
     def capabilities(self) -> frozenset[Want]:
         """Features only where the tower's output can be told from the projector's."""
-        return frozenset({"answer", "label_logprobs", "features"} if self.vision else {"answer", "label_logprobs"})
+        sees = self.vision or self.sight
+        return frozenset({"answer", "label_logprobs", "features"} if sees else {"answer", "label_logprobs"})
 
     @property
     def batch_size(self) -> int:
@@ -176,9 +179,19 @@ class TransformersBackend:
     @torch.inference_mode()
     def _observed(self, images: Sequence[Image.Image], question: Question, want: set[Want]) -> list[Observation]:
         """One batch, one prefill."""
-        features = self._features(images) if "features" in want else [None] * len(images)
+        features = self._features(images, question) if "features" in want else [None] * len(images)
         if not want - {"features"}:
             return [Observation(features=found) for found in features]
+        with self.sight.showing(images) if self.sight else nullcontext():
+            return self._told_of(images, question, want, features)
+
+    def _told_of(
+        self,
+        images: Sequence[Image.Image],
+        question: Question,
+        want: set[Want],
+        features: Sequence[dict[str, tuple[float, ...]] | None],
+    ) -> list[Observation]:
         prompt = self._prompt(images, question.prompt)
         found = self.candidates_of(question) if "label_logprobs" in want else None
         most = self._refuse_too_long(prompt, found)
@@ -202,7 +215,7 @@ class TransformersBackend:
     def _prompt(self, images: Sequence[Image.Image], question: str) -> Prompt:
         """The prompts of a batch, tokenised, with what the model needs to see the images."""
         if self.vision is None:
-            inputs = self._processed(images, question).to(self.device, dtype=self.model.dtype)
+            inputs = self._shown(images, question)
             ids, mask = inputs.pop("input_ids"), inputs.pop("attention_mask")
             return Prompt(ids, mask, dict(inputs))
         from transformers.modeling_outputs import BaseModelOutputWithPooling
@@ -218,6 +231,17 @@ class TransformersBackend:
 
     def _processed(self, images: Sequence[Image.Image], question: str) -> Any:
         return processed(self.processor, [self.render(question)] * len(images), images, "left")
+
+    def _shown(self, images: Sequence[Image.Image], question: str) -> Any:
+        """The same on the model's device."""
+        return self._processed(images, question).to(self.device, dtype=self.model.dtype)
+
+    def _sight(self, store: Store) -> Sight | None:
+        """The tower of a model that says which features an image has; None for others."""
+        tower = tower_of(self.model)
+        if tower is None or not hasattr(self.model, "get_image_features"):
+            return None
+        return Sight(self.model, tower, self.processor, store, self._shown, {"model": self.checkpoint.name})
 
     def _refuse_other_image_tokens(self, ids: torch.Tensor, made: int) -> None:
         """Refuse a processor that leaves another number of places for an image than the tower fills."""
@@ -340,10 +364,13 @@ class TransformersBackend:
 
     def unshelved(self) -> AbstractContextManager[None]:
         """A context in which the vision tower sees every image anew, and nothing of that is kept."""
-        return self.vision.unshelved() if self.vision else nullcontext()
+        sees = self.vision or self.sight
+        return sees.unshelved() if sees else nullcontext()
 
-    def _features(self, images: Sequence[Image.Image]) -> list[dict[str, tuple[float, ...]]]:
+    def _features(self, images: Sequence[Image.Image], question: Question) -> list[dict[str, tuple[float, ...]]]:
         """The mean patch token before and behind the projector."""
+        if self.sight:
+            return self.sight.features(images, question.prompt)
         assert self.vision is not None
         patches = self.vision.features(images).patches
         projected = self.model.model.multi_modal_projector(patches)

@@ -17,7 +17,9 @@ from emt_plugin.catalog import Question
 from emt_plugin.errors import CouldNotRun
 from emt_plugin.mllms.checkpoint import find
 from emt_plugin.mllms.processors import load_processor, missing_package
+from emt_plugin.mllms.sight import tower_of
 from emt_plugin.mllms.transformers_backend import TransformersBackend
+from emt_plugin.store import Store
 from tests.families import FAMILIES, save_family
 
 
@@ -155,6 +157,66 @@ def test_labels_are_ranked_as_the_loss_of_the_whole_text_says(name: str, folder:
                 assert one.label_logprobs == pytest.approx(wanted, abs=1e-4)
 
 
+SEEING = [name for name in FAMILIES if name not in {"mllama", "kosmos2"}]
+
+
+@pytest.mark.parametrize("name", SEEING)
+def test_features_are_what_the_model_says_an_image_has(name: str, folder: Path) -> None:
+    backend, processor, model = loaded(name, folder)
+    for images in (ONE_SIZE, SEVERAL):
+        for image, seen in zip(images, backend.observe(images, QUESTION, {"features"}), strict=True):
+            inputs = inputs_of(processor, prompt_of(name, QUESTION.prompt)[0], image)
+            asked = ("pixel_values", "image_sizes", "image_grid_thw", "pixel_attention_mask", "batch_num_images",
+                     "qformer_input_ids", "qformer_attention_mask")  # fmt: skip
+            with torch.inference_mode():
+                made = model.get_image_features(**{key: inputs[key] for key in asked if key in inputs}, return_dict=True)
+            vision, projector = made.last_hidden_state, made.pooler_output
+            if name == "florence2":
+                vision = vision.flatten(2).transpose(1, 2)
+            if name == "llava":
+                # The layer and the tokens that its projector takes.
+                vision = made.hidden_states[-2][:, 1:]
+            projector = torch.cat([part.flatten(0, -2) for part in projector])
+            assert seen.features is not None
+            assert seen.features["vision"] == pytest.approx(vision.flatten(0, -2).mean(0).tolist(), abs=1e-4)
+            assert seen.features["projector"] == pytest.approx(projector.mean(0).tolist(), abs=1e-4)
+
+
+@pytest.mark.parametrize("name", SEEING)
+def test_a_second_checkpoint_with_the_same_tower_runs_no_vision_forward(
+    name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = loaded(name, folder)[2]
+    save_family(name, tmp_path / "second", seed=1)
+    second = AutoModelForImageTextToText.from_pretrained(tmp_path / "second", dtype=torch.float32)
+    tower_of(second).load_state_dict(tower_of(first).state_dict())
+    second.save_pretrained(tmp_path / "second")
+    tower = type(tower_of(first))
+    looks: list[int] = []
+    forward = tower.forward
+
+    def counted(self: Any, *arguments: Any, **options: Any) -> Any:
+        looks.append(1)
+        return forward(self, *arguments, **options)
+
+    monkeypatch.setattr(tower, "forward", counted)
+    images = ONE_SIZE if name == "idefics2" else [*ONE_SIZE, *SEVERAL]
+    want = {"answer", "label_logprobs", "features"}
+    found = []
+    for which, store in ((folder / name, "use"), (tmp_path / "second", "use"), (tmp_path / "second", "off")):
+        looks.clear()
+        backend = TransformersBackend(find(str(which), "m", "m"), "cpu", "float32", store=Store(tmp_path / "store", store))
+        found.append((backend.observe(images, QUESTION, want), len(looks)))
+    (_, before), (seen, again), (anew, without) = found
+    assert (before > 0, again, without > 0) == (True, 0, True)
+    for one, other in zip(seen, anew, strict=True):
+        assert one.answer == other.answer
+        assert one.label_logprobs == pytest.approx(other.label_logprobs, abs=1e-4)
+        assert one.features is not None
+        assert other.features is not None
+        assert one.features["projector"] == pytest.approx(other.features["projector"], abs=1e-4)
+
+
 # Layers that carry a state, decoders behind an encoder, and a model that builds every mask itself.
 EXPANDED = {"qwen3_5", "blip2_t5", "instructblip_t5", "florence2", "kosmos2"}
 
@@ -186,5 +248,7 @@ def test_a_checkpoint_that_needs_a_package_says_which(folder: Path, monkeypatch:
 
     save_family("smolvlm", folder / "needy")
     monkeypatch.setattr(processing_smolvlm, "num2words", None)
-    with pytest.raises(CouldNotRun, match="^needy needs the package num2words, which is not installed: pip install num2words$"):
+    with pytest.raises(
+        CouldNotRun, match=r"^needy needs the package num2words, which is not installed: pip install num2words$"
+    ):
         TransformersBackend(find(str(folder / "needy"), "needy", "needy"), "cpu", "float32")
