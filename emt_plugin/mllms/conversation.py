@@ -1,14 +1,16 @@
-"""Conversations as a checkpoint's own chat template writes them."""
+"""Conversations as a checkpoint's own chat template writes them, or its family's plain prompt."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from emt_plugin.catalog import Question
 from emt_plugin.errors import CouldNotRun
-from emt_plugin.mllms.label_trie import Candidates, candidates
+from emt_plugin.mllms.families import PlainPrompt, plain_prompt
+from emt_plugin.mllms.label_trie import Candidates, candidates, common_prefix
 
 # Stands for an answer to find out what a template writes around one.
 MARK = "(an answer)"
@@ -21,20 +23,26 @@ class Conversation:
     Attributes:
         content: what the template is given as the user's content.
         text: the rendered prompt, up to where the answer begins.
+        plain: the plain prompt that it was written by, where there is no template.
     """
 
     content: Any
     text: str
+    plain: PlainPrompt | None = None
 
 
 def conversation(processor: Any, prompt: str, name: str) -> Conversation:
     """A user's turn with one image and a question, through a processor's chat template.
 
     Raises:
-        CouldNotRun: there is no chat template, or it drops the image.
+        CouldNotRun: there is no chat template and no plain prompt is known, or it drops the image.
     """
+    plain = plain_prompt(processor)
+    if plain and not _template(processor):
+        return Conversation(prompt, plain.text.format(prompt=prompt), plain)
     _refuse_without_a_template(processor, name)
-    image_token = getattr(processor, "image_token", None)
+    # Some processors have it as more than text.
+    image_token = str(getattr(processor, "image_token", None) or "")
     parts: list[Any] = [[{"type": "image"}, {"type": "text", "text": prompt}]]
     if image_token:
         # The template of a text model takes plain text: there the image token goes into the text.
@@ -76,14 +84,22 @@ def processed(processor: Any, texts: Sequence[str], images: Sequence[Any], paddi
         images: RGB, one for each.
         padding_side: ``left`` to go on from them, ``right`` to learn them.
     """
-    made = processor(
-        text=list(texts),
-        images=[[image] for image in images],
-        return_tensors="pt",
-        padding=True,
-        padding_side=padding_side,
-        add_special_tokens=adds_special_tokens(processor.tokenizer, texts[0]),
-    )
+    with warnings.catch_warnings():
+        # Some processors ask numpy by a name that is deprecated.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        made = processor(
+            text=list(texts),
+            images=[[image] for image in images],
+            return_tensors="pt",
+            padding=True,
+            padding_side=padding_side,
+            # Where they are wanted, which ones is the processor's business.
+            **({} if adds_special_tokens(processor.tokenizer, texts[0]) else {"add_special_tokens": False}),
+        )
+    # For training alone.
+    made.pop("labels", None)
+    if plain_prompt(processor) and not _template(processor):
+        return made
     extra = appended(processor.tokenizer, texts[0])
     if not extra:
         return made
@@ -101,6 +117,8 @@ def processed(processor: Any, texts: Sequence[str], images: Sequence[Any], paddi
 
 def end_of_turn(processor: Any, asked: Conversation, name: str) -> list[int]:
     """The token that the template itself writes behind an answer; empty where it writes none, or takes no answer."""
+    if asked.plain:
+        return []
     try:
         _, _, behind = _around_an_answer(processor, asked, name)
     except CouldNotRun:
@@ -137,7 +155,7 @@ def answered(processor: Any, asked: Conversation, answers: Sequence[str], ends: 
         CouldNotRun: the template takes no answer, or changes it.
     """
     tokenizer = processor.tokenizer
-    prompt = tokens_of(tokenizer, asked.text)
+    prompt = tokens_of(tokenizer, asked.text + (asked.plain.written if asked.plain else ""))
     before, end = _frame(processor, asked, answers, ends, name)
     found = []
     for answer in answers:
@@ -148,6 +166,14 @@ def answered(processor: Any, asked: Conversation, answers: Sequence[str], ends: 
             raise CouldNotRun(f"the tokenizer of {name} does not take the end of an answer for one token")
         found.append(Answered(text, len(tokens) - shared))
     return found
+
+
+def decoded_candidates(tokenizer: Any, question: Question, ends: list[int]) -> Candidates:
+    """The tokens of every label's answer as a decoder behind an encoder writes them: those of the answer alone."""
+    full = [list(tokenizer(answer)["input_ids"]) for answer in question.answers]
+    full = [tokens if tokens and tokens[-1] in ends else [*tokens, ends[0]] for tokens in full]
+    given = common_prefix(tokenizer(question.stem)["input_ids"], *full) if question.stem else 0
+    return Candidates(0, given, tuple(tuple(tokens) for tokens in full))
 
 
 def label_candidates(processor: Any, asked: Conversation, question: Question, ends: list[int], name: str) -> Candidates:
@@ -166,7 +192,7 @@ def label_candidates(processor: Any, asked: Conversation, question: Question, en
         CouldNotRun: the template takes no answer, or changes it.
     """
     tokenizer = processor.tokenizer
-    prompt = tokens_of(tokenizer, asked.text)
+    prompt = tokens_of(tokenizer, asked.text + (asked.plain.written if asked.plain else ""))
     before, end = _frame(processor, asked, question.answers, ends, name)
     full = [[*tokens_of(tokenizer, before + answer), end] for answer in question.answers]
     stem = tokens_of(tokenizer, before + question.stem) if question.stem else prompt
@@ -178,6 +204,8 @@ def label_candidates(processor: Any, asked: Conversation, question: Question, en
 
 def _frame(processor: Any, asked: Conversation, answers: Sequence[str], ends: list[int], name: str) -> tuple[str, int]:
     """What the template writes before any of these answers, and the token with which it ends them."""
+    if asked.plain:
+        return asked.text + asked.plain.written + asked.plain.before, ends[0]
     kind, before, behind = _around_an_answer(processor, asked, name)
     for answer in answers:
         if _with_answer(processor, asked, answer, kind) != before + answer + behind:
@@ -220,16 +248,25 @@ def _parts(answer: str) -> list[dict[str, str]]:
 def _rendered(processor: Any, turns: list[dict[str, Any]], add_generation_prompt: bool) -> str | None:
     """Turns through the template; None where the template takes no such content."""
     from jinja2 import TemplateError
+    from transformers import ProcessorMixin
 
     owner = processor if getattr(processor, "chat_template", None) else processor.tokenizer
+    # What a processor of transformers adds to that is for videos.
+    render = (
+        ProcessorMixin.apply_chat_template.__get__(owner) if isinstance(owner, ProcessorMixin) else owner.apply_chat_template
+    )
     written = {"add_generation_prompt": add_generation_prompt, "tokenize": False}
     named = owner.chat_template
     if isinstance(named, dict) and len(named) == 1:
         written["chat_template"] = next(iter(named.values()))
     try:
-        return str(owner.apply_chat_template(turns, **written))
+        return str(render(turns, **written))
     except (TemplateError, TypeError):
         return None
+
+
+def _template(processor: Any) -> Any:
+    return getattr(processor, "chat_template", None) or getattr(processor.tokenizer, "chat_template", None)
 
 
 def _refuse_without_a_template(processor: Any, name: str) -> None:
@@ -238,7 +275,7 @@ def _refuse_without_a_template(processor: Any, name: str) -> None:
     Raises:
         CouldNotRun: there is no chat template, or there are several and none is the default.
     """
-    found = getattr(processor, "chat_template", None) or getattr(processor.tokenizer, "chat_template", None)
+    found = _template(processor)
     if not found:
         raise CouldNotRun(
             f"{name} has no chat template: set processor.chat_template to its base model's and save the processor"

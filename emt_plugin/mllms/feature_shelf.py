@@ -7,7 +7,7 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -19,16 +19,8 @@ from emt_plugin.store import Store, prune, shelves
 RECENT = 64
 
 
-class Features(NamedTuple):
-    """What a tower made of some images.
-
-    Attributes:
-        patches: images x tokens x width, as the projector takes them; empty where only the pooled output is used.
-        pooled: images x width, the tower's pooled output.
-    """
-
-    patches: torch.Tensor
-    pooled: torch.Tensor
+# What a tower made of some images by name, each images x ...; or of one image, without the first dimension.
+Tensors = Mapping[str, torch.Tensor]
 
 
 class FeatureShelf:
@@ -44,7 +36,7 @@ class FeatureShelf:
         self._store = store
         self._path = store.place("features", key)
         self._facts = {"kind": "features", "key": dict(key), "about": dict(about or {})}
-        self._recent: OrderedDict[str, Features] = OrderedDict()
+        self._recent: OrderedDict[str, Tensors] = OrderedDict()
         self._on_disk: dict[str, tuple[Path, int]] = {}
         # Bytes that all features in the store take, as far as this process knows.
         self._taken: int | None = None
@@ -53,23 +45,23 @@ class FeatureShelf:
             for file in sorted(self._path.glob("*.safetensors")):
                 self._index(file)
 
-    def get(self, image: str) -> Features | None:
+    def get(self, image: str) -> Tensors | None:
         """The features of one image, on the CPU, without the first dimension; None where there are none."""
         if image in self._recent:
             return self._recent[image]
         place = self._on_disk.get(image)
         return None if place is None else _read(*place)
 
-    def put(self, images: Sequence[str], features: Features) -> None:
+    def put(self, images: Sequence[str], features: Tensors) -> None:
         """Keep the features of some images."""
-        patches, pooled = features.patches.cpu().contiguous(), features.pooled.cpu().contiguous()
+        kept = {name: value.cpu().contiguous() for name, value in features.items()}
         for row, image in enumerate(images):
-            self._recent[image] = Features(patches[row], pooled[row])
+            self._recent[image] = {name: value[row] for name, value in kept.items()}
             self._recent.move_to_end(image)
         while len(self._recent) > max(RECENT, len(images)):
             self._recent.popitem(last=False)
         if self._store.writes and self._has_room():
-            self._write(images, patches, pooled)
+            self._write(images, kept)
 
     def forget(self) -> None:
         """Let go of what is in memory."""
@@ -88,10 +80,10 @@ class FeatureShelf:
             self._store.say(f"vision features fill the {words(most)} that they may take: keep more with --emt-store-size")
         return not self._full
 
-    def _write(self, images: Sequence[str], patches: torch.Tensor, pooled: torch.Tensor) -> None:
+    def _write(self, images: Sequence[str], kept: dict[str, torch.Tensor]) -> None:
         from safetensors.torch import save
 
-        content = save({"patches": patches, "pooled": pooled}, metadata={"images": json.dumps(list(images))})
+        content = save(kept, metadata={"images": json.dumps(list(images))})
         file = self._path / f"{secrets.token_hex(8)}.safetensors"
         try:
             self._store.open_shelf(self._path, self._facts)
@@ -113,11 +105,11 @@ class FeatureShelf:
         self._on_disk.update({image: (file, row) for row, image in enumerate(images)})
 
 
-def _read(file: Path, row: int) -> Features | None:
+def _read(file: Path, row: int) -> Tensors | None:
     from safetensors import safe_open
 
     try:
         with safe_open(file, framework="pt") as opened:
-            return Features(opened.get_slice("patches")[row], opened.get_slice("pooled")[row])
+            return {name: opened.get_slice(name)[row] for name in opened.keys()}  # noqa: SIM118 - it is no dictionary
     except Exception:  # As above.
         return None

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from emt_plugin.mllms.families import PREFIX_MODELS, first_position, has_encoder, start_token, writer
 from emt_plugin.mllms.label_trie import Candidates, Trie, tries
 
 MOST_NODES = 512
@@ -21,8 +22,8 @@ MOST_NODES = 512
 MOST_LOGITS = 1 << 26
 MASKABLE = {"sdpa", "eager"}
 LAYERS = {"full_attention", "sliding_attention"}
-# Models that read a prompt in both directions, and are told by a token's type where the answer begins.
-PREFIX_MODELS = {"paligemma"}
+# Inputs that say nothing of the prompt's tokens, whatever their shape.
+OTHERS = ("pixel_", "qformer_")
 
 
 @dataclass(frozen=True)
@@ -43,19 +44,26 @@ class Prompt:
         """What the model is given to see by, fresh for each call: some models write into it."""
         return {name: dict(value) if isinstance(value, dict) else value for name, value in self.vision.items()}
 
-    def longer(self, keep: int, answer: torch.Tensor) -> dict[str, Any]:
+    def longer(self, keep: int, answer: torch.Tensor, positioned: bool = True, first: int = 0) -> dict[str, Any]:
         """The model's inputs for the first ``keep`` tokens and an answer behind them, images x tokens.
 
         What says something of each token goes on as it was at the last one: text.
+
+        Args:
+            keep: tokens of the prompt.
+            answer: images x tokens.
+            positioned: where there is padding, say which position each token has; a model that finds positions in several
+                dimensions for itself must not be told.
+            first: the position of a prompt's first token.
         """
         ids = torch.cat([self.ids[:, :keep], answer], dim=1)
         mask = torch.cat([self.mask[:, :keep], torch.ones_like(answer)], dim=1)
         made = {"input_ids": ids, "attention_mask": mask, **self.inputs()}
         # Positions are the model's own business, but for padding, which a forward without a cache does not look at.
-        if not bool(self.mask.all()):
-            made["position_ids"] = positions(mask)
+        if positioned and not bool(self.mask.all()):
+            made["position_ids"] = positions(mask) + first
         for name, value in self.vision.items():
-            if isinstance(value, torch.Tensor) and value.shape[:2] == self.ids.shape:
+            if isinstance(value, torch.Tensor) and value.shape[:2] == self.ids.shape and not name.startswith(OTHERS):
                 last = value[:, keep - 1 : keep].expand(-1, answer.shape[1], *value.shape[2:])
                 made[name] = torch.cat([value[:, :keep], last], dim=1)
         return made
@@ -75,9 +83,13 @@ def can_be_packed(model: Any) -> bool:
     """Whether a model's attention can be given a mask of one's own in every layer."""
     text = model.config.get_text_config(decoder=True)
     kinds = set(getattr(text, "layer_types", None) or ())
-    # Positions in more than one dimension are not the depth in a trie.
-    plain_positions = hasattr(model, "model") and not hasattr(model.model, "get_rope_index")
-    return text._attn_implementation in MASKABLE and kinds <= LAYERS and plain_positions
+    part = writer(model)
+    return text._attn_implementation in MASKABLE and kinds <= LAYERS and hasattr(part, "model") and not has_encoder(model)
+
+
+def finds_positions(model: Any) -> bool:
+    """Whether a model gives an image's tokens positions in several dimensions (M-RoPE), which it finds for itself."""
+    return hasattr(getattr(model, "model", None), "get_rope_index")
 
 
 def nodes_of(found: Candidates) -> int:
@@ -98,24 +110,34 @@ def scored_packed(model: Any, cache: Any, prompt: Prompt, found: Candidates) -> 
         Images x labels, natural logarithms, float64.
     """
     shared = prompt.ids.shape[1] - found.dropped - 1
-    cache.crop(shared - cache.get_seq_length())
+    crop(model, cache, cache.get_seq_length() - shared)
     scores = torch.zeros(len(prompt.ids), len(found.answers), dtype=torch.float64, device=prompt.ids.device)
     root = int(prompt.ids[0, shared])
     for trie in tries(root, found, MOST_NODES):
         hidden = _hidden(model, cache, prompt, trie, shared)
-        cache.crop(-len(trie.tokens))
+        crop(model, cache, len(trie.tokens))
         _add_edges(model, hidden, trie, scores)
     return scores
 
 
+def crop(model: Any, cache: Any, tokens: int) -> None:
+    """Take the last tokens out of a cache, but for layers that hold an image's instead of the text's."""
+    crossing = getattr(model.config.get_text_config(decoder=True), "cross_attention_layers", None) or ()
+    for number, layer in enumerate(cache.layers):
+        if number not in crossing:
+            layer.crop(-tokens)
+
+
 def scored_one_by_one(model: Any, prompt: Prompt, found: Candidates, labels: Sequence[int]) -> torch.Tensor:
     """The same for some labels, by a whole forward for each: images x labels, float64."""
+    if has_encoder(model):
+        return torch.stack([_decoded(model, prompt, found, label) for label in labels], dim=1)
     columns = []
     keep = prompt.ids.shape[1] - found.dropped
     for label in labels:
         answer = torch.tensor(found.answers[label], device=prompt.ids.device).expand(len(prompt.ids), -1)
         wanted = answer.shape[1] - found.given
-        inputs = prompt.longer(keep, answer)
+        inputs = prompt.longer(keep, answer, not finds_positions(model), first_position(model))
         if model.config.model_type in PREFIX_MODELS and "token_type_ids" in inputs:
             inputs["token_type_ids"][:, keep:] = 1
         logits = model(**inputs, logits_to_keep=wanted + 1, use_cache=False).logits
@@ -124,19 +146,60 @@ def scored_one_by_one(model: Any, prompt: Prompt, found: Candidates, labels: Seq
     return torch.stack(columns, dim=1)
 
 
+def _decoded(model: Any, prompt: Prompt, found: Candidates, label: int) -> torch.Tensor:
+    """Log-probability of one label's answer, written by a decoder: images."""
+    answer = torch.tensor(found.answers[label], device=prompt.ids.device).expand(len(prompt.ids), -1)
+    begin = torch.full_like(answer[:, :1], start_token(model))
+    logits = model(
+        input_ids=prompt.ids,
+        attention_mask=prompt.mask,
+        decoder_input_ids=torch.cat([begin, answer[:, :-1]], dim=1),
+        use_cache=False,
+        **prompt.inputs(),
+    ).logits
+    ranked: torch.Tensor = logits.float().log_softmax(-1).gather(-1, answer[..., None])[:, found.given :, 0]
+    return ranked.double().sum(-1)
+
+
 def _hidden(model: Any, cache: Any, prompt: Prompt, trie: Trie, shared: int) -> torch.Tensor:
     """Last hidden states of a trie's nodes, images x nodes x width."""
     device, images = prompt.ids.device, len(prompt.ids)
     depths = torch.tensor(trie.depths, device=device)
     at = prompt.positions[:, shared, None] + depths
-    hidden: torch.Tensor = model.model(
-        input_ids=torch.tensor(trie.tokens, device=device).expand(images, -1),
-        attention_mask=_masks(model, prompt, trie, shared, at),
-        position_ids=at,
-        past_key_values=cache,
-        use_cache=True,
-    ).last_hidden_state
+    beside = {}
+    if "cross_attention_mask" in prompt.vision:
+        # Text behind an image sees of it what the text before it saw.
+        beside["cross_attention_mask"] = prompt.vision["cross_attention_mask"][:, -1:].expand(-1, len(depths), -1, -1)
+    hidden: torch.Tensor = (
+        writer(model)
+        .model(
+            input_ids=torch.tensor(trie.tokens, device=device).expand(images, -1),
+            attention_mask=_masks(model, prompt, trie, shared, at),
+            position_ids=rotary(model, at + first_position(model)),
+            past_key_values=cache,
+            use_cache=True,
+            **beside,
+        )
+        .last_hidden_state
+    )
     return hidden
+
+
+def rotary(model: Any, at: torch.Tensor, rows: torch.Tensor | None = None) -> torch.Tensor:
+    """Positions of tokens behind a prompt as the model's rotary embedding takes them.
+
+    Text goes on by one behind an image, on all axes alike.
+
+    Args:
+        model: it has seen the prompts last.
+        at: rows x tokens, counted as if images were text.
+        rows: the prompt of each row; None where the rows are the prompts.
+    """
+    if not finds_positions(model):
+        return at
+    deltas = model.model.rope_deltas.to(at.device).reshape(-1, 1)
+    behind: torch.Tensor = at + (deltas if rows is None else deltas[rows])
+    return behind.expand(3, *at.shape)
 
 
 def _masks(model: Any, prompt: Prompt, trie: Trie, shared: int, at: torch.Tensor) -> Any:

@@ -18,10 +18,21 @@ from emt_plugin.errors import CouldNotRun
 from emt_plugin.mllms.batch_size import BatchSize, Memory, cpu_memory, cuda_memory
 from emt_plugin.mllms.cache import roomy_cache
 from emt_plugin.mllms.checkpoint import Checkpoint
-from emt_plugin.mllms.conversation import Conversation, conversation, end_of_turn, label_candidates, processed
+from emt_plugin.mllms.conversation import (
+    Conversation,
+    conversation,
+    decoded_candidates,
+    end_of_turn,
+    label_candidates,
+    processed,
+)
+from emt_plugin.mllms.families import first_position, has_encoder
 from emt_plugin.mllms.generation import checkpoint_generation, own_generation, shown
-from emt_plugin.mllms.label_scoring import Prompt, can_be_packed, nodes_of, scored_one_by_one, scored_packed
+from emt_plugin.mllms.label_expansion import scored_expanded
+from emt_plugin.mllms.label_scoring import Prompt, can_be_packed, finds_positions, nodes_of, scored_one_by_one, scored_packed
 from emt_plugin.mllms.label_trie import Candidates
+from emt_plugin.mllms.processors import load_processor, missing_package
+from emt_plugin.mllms.sight import Sight, tower_of
 from emt_plugin.mllms.vision import VisionTower
 from emt_plugin.scoring import Observation, Want
 from emt_plugin.scoring.reasoning import is_reasoning_mark
@@ -73,10 +84,15 @@ class TransformersBackend:
         self.dtype = str(self.model.dtype).removeprefix("torch.")
         self.attention = str(self.model.config.get_text_config(decoder=True)._attn_implementation)
         self.vision = _vision(self.model, self.processor, store or Store(Path(), "off"), checkpoint.name)
+        self.sight = None if self.vision else self._sight(store or Store(Path(), "off"))
         self._packable = can_be_packed(self.model)
+        # Whether one forward over the trie of labels is proven, and whether a row for each label is.
         self.packs: bool | None = None if self._packable else False
+        self.expands: bool | None = None
         self._batches = BatchSize(batch_size, self._memory, timed=device == "cpu" and self.dtype == "float32")
         self._told = False
+        # A batch of prompts of several lengths is padded, which a model may take otherwise: that is proven for itself.
+        self._proven: set[tuple[str, bool]] = set()
         self._mode = generation
         self._fingerprint: str | None = None
         self._conversations: dict[str, Conversation] = {}
@@ -86,7 +102,8 @@ class TransformersBackend:
     @property
     def capabilities(self) -> frozenset[Want]:
         """Features only where the tower's output can be told from the projector's."""
-        return frozenset({"answer", "label_logprobs", "features"} if self.vision else {"answer", "label_logprobs"})
+        sees = self.vision or self.sight
+        return frozenset({"answer", "label_logprobs", "features"} if sees else {"answer", "label_logprobs"})
 
     @property
     def batch_size(self) -> int:
@@ -163,9 +180,19 @@ class TransformersBackend:
     @torch.inference_mode()
     def _observed(self, images: Sequence[Image.Image], question: Question, want: set[Want]) -> list[Observation]:
         """One batch, one prefill."""
-        features = self._features(images) if "features" in want else [None] * len(images)
+        features = self._features(images, question) if "features" in want else [None] * len(images)
         if not want - {"features"}:
             return [Observation(features=found) for found in features]
+        with self.sight.showing(images) if self.sight else nullcontext():
+            return self._told_of(images, question, want, features)
+
+    def _told_of(
+        self,
+        images: Sequence[Image.Image],
+        question: Question,
+        want: set[Want],
+        features: Sequence[dict[str, tuple[float, ...]] | None],
+    ) -> list[Observation]:
         prompt = self._prompt(images, question.prompt)
         found = self.candidates_of(question) if "label_logprobs" in want else None
         most = self._refuse_too_long(prompt, found)
@@ -189,7 +216,7 @@ class TransformersBackend:
     def _prompt(self, images: Sequence[Image.Image], question: str) -> Prompt:
         """The prompts of a batch, tokenised, with what the model needs to see the images."""
         if self.vision is None:
-            inputs = self._processed(images, question).to(self.device, dtype=self.model.dtype)
+            inputs = self._shown(images, question)
             ids, mask = inputs.pop("input_ids"), inputs.pop("attention_mask")
             return Prompt(ids, mask, dict(inputs))
         from transformers.modeling_outputs import BaseModelOutputWithPooling
@@ -205,6 +232,17 @@ class TransformersBackend:
 
     def _processed(self, images: Sequence[Image.Image], question: str) -> Any:
         return processed(self.processor, [self.render(question)] * len(images), images, "left")
+
+    def _shown(self, images: Sequence[Image.Image], question: str) -> Any:
+        """The same on the model's device."""
+        return self._processed(images, question).to(self.device, dtype=self.model.dtype)
+
+    def _sight(self, store: Store) -> Sight | None:
+        """The tower of a model that says which features an image has; None for others."""
+        tower = tower_of(self.model)
+        if tower is None or not hasattr(self.model, "get_image_features"):
+            return None
+        return Sight(self.model, tower, self.processor, store, self._shown, {"model": self.checkpoint.name})
 
     def _refuse_other_image_tokens(self, ids: torch.Tensor, made: int) -> None:
         """Refuse a processor that leaves another number of places for an image than the tower fills."""
@@ -225,6 +263,8 @@ class TransformersBackend:
         positions = getattr(self.model.config.get_text_config(decoder=True), "max_position_embeddings", None)
         if not isinstance(positions, int) or positions < 1:
             return int(most)
+        if has_encoder(self.model):
+            return int(min(most, positions - 1))
         length = prompt.ids.shape[1]
         longest = max(map(len, found.answers)) - found.dropped if found else 1
         if length + longest > positions:
@@ -246,7 +286,9 @@ class TransformersBackend:
             **({"tokenizer": self.processor.tokenizer} if config.stop_strings else {}),
             **prompt.inputs(),
         )
-        return [self._said(tokens) for tokens in made[:, prompt.ids.shape[1] :].tolist()]
+        # A decoder behind an encoder does not repeat the prompt, but writes the token that it begins with.
+        start = 1 if has_encoder(self.model) else prompt.ids.shape[1]
+        return [self._said(tokens) for tokens in made[:, start:].tolist()]
 
     def _said(self, tokens: list[int]) -> tuple[str, int]:
         """One answer's text and the number of its tokens, the one that ends it included; behind that is padding."""
@@ -269,27 +311,46 @@ class TransformersBackend:
         return {number: str(token) for number, token in added.items() if token.special and is_reasoning_mark(str(token))}
 
     def _label_scores(self, prompt: Prompt, cache: Any, found: Candidates) -> torch.Tensor:
-        """Images x labels; packed where that is possible and, as the first batch shows, right."""
+        """Images x labels; by the first way that is possible and, as its first batches show, right."""
         if self._packable and self.packs is not False:
-            if cache.get_seq_length() == 0:
-                padded = {} if bool(prompt.mask.all()) else {"position_ids": prompt.positions}
-                self.model.model(
-                    input_ids=prompt.ids,
-                    attention_mask=prompt.mask,
-                    past_key_values=cache,
-                    use_cache=True,
-                    **padded,
-                    **prompt.inputs(),
-                )
-            scores = scored_packed(self.model, cache, prompt, found)
-            if self.packs is None:
-                self.packs = self._is_close(scores, prompt, found)
-            if self.packs:
+            scores, self.packs = self._tried("packs", lambda: self._packed(prompt, cache, found), prompt, found)
+            if scores is not None:
+                return self._finite(scores)
+        if self.expands is not False:
+            scores, self.expands = self._tried("expands", lambda: scored_expanded(self.model, prompt, found), prompt, found)
+            if scores is not None:
                 return self._finite(scores)
         if not self._told:
             self._told = True
             self._say(f"{self.checkpoint.name} ranks labels one by one, which is slow: its attention takes no mask of ours")
         return self._finite(self._one_by_one(prompt, found, range(len(found.answers))))
+
+    def _tried(
+        self, way: str, scored: Callable[[], torch.Tensor], prompt: Prompt, found: Candidates
+    ) -> tuple[torch.Tensor | None, bool]:
+        """Scores by a way of ranking and whether it is right, proven on the first batch and on the first padded one."""
+        kind = way, not bool(prompt.mask.all())
+        if kind in self._proven:
+            return scored(), True
+        try:
+            scores = scored()
+        except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, NotImplementedError) as error:
+            if isinstance(error, RuntimeError) and ran_out_of_memory(error):
+                raise
+            return None, False
+        if not self._is_close(scores, prompt, found):
+            return None, False
+        self._proven.add(kind)
+        return scores, True
+
+    def _packed(self, prompt: Prompt, cache: Any, found: Candidates) -> torch.Tensor:
+        if cache.get_seq_length() == 0:
+            told = not bool(prompt.mask.all()) and not finds_positions(self.model)
+            padded = {"position_ids": prompt.positions + first_position(self.model)} if told else {}
+            inputs = {**prompt.inputs(), **padded, "past_key_values": cache, "use_cache": True}
+            # Without the head where there is a model without one.
+            getattr(self.model, "model", self.model)(input_ids=prompt.ids, attention_mask=prompt.mask, **inputs)
+        return scored_packed(self.model, cache, prompt, found)
 
     def _is_close(self, scores: torch.Tensor, prompt: Prompt, found: Candidates) -> bool:
         """Whether the packed way gives what the plain way gives, for the longest and the last label."""
@@ -318,10 +379,13 @@ class TransformersBackend:
 
     def unshelved(self) -> AbstractContextManager[None]:
         """A context in which the vision tower sees every image anew, and nothing of that is kept."""
-        return self.vision.unshelved() if self.vision else nullcontext()
+        sees = self.vision or self.sight
+        return sees.unshelved() if sees else nullcontext()
 
-    def _features(self, images: Sequence[Image.Image]) -> list[dict[str, tuple[float, ...]]]:
+    def _features(self, images: Sequence[Image.Image], question: Question) -> list[dict[str, tuple[float, ...]]]:
         """The mean patch token before and behind the projector."""
+        if self.sight:
+            return self.sight.features(images, question.prompt)
         assert self.vision is not None
         patches = self.vision.features(images).patches
         projected = self.model.model.multi_modal_projector(patches)
@@ -336,9 +400,13 @@ class TransformersBackend:
     def candidates_of(self, question: Question) -> Candidates:
         """The tokens of every label's answer behind the prompt."""
         if question not in self._candidates:
-            asked = self._asked(question.prompt)
-            self._candidates[question] = label_candidates(self.processor, asked, question, self.ends, self.checkpoint.name)
+            self._candidates[question] = self._answers_as_tokens(question)
         return self._candidates[question]
+
+    def _answers_as_tokens(self, question: Question) -> Candidates:
+        if has_encoder(self.model):
+            return decoded_candidates(self.processor.tokenizer, question, self.ends)
+        return label_candidates(self.processor, self._asked(question.prompt), question, self.ends, self.checkpoint.name)
 
     def _memory(self) -> Memory | None:
         if self.device.startswith("cuda"):
@@ -409,13 +477,13 @@ def load_model(
     Raises:
         CouldNotRun: transformers cannot load it, or its adapter does not fit.
     """
-    from transformers import AutoModelForImageTextToText, AutoProcessor
+    from transformers import AutoModelForImageTextToText
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
     wanted = dtype or ("float32" if device == "cpu" else "auto")
     try:
-        processor = AutoProcessor.from_pretrained(checkpoint.folder, backend="pil", trust_remote_code=trust_remote_code)
+        processor = load_processor(checkpoint.folder, trust_remote_code)
         model, info = AutoModelForImageTextToText.from_pretrained(
             checkpoint.folder,
             dtype=wanted,
@@ -425,6 +493,11 @@ def load_model(
             **({"attn_implementation": attention} if attention else {}),
         )
     except Exception as error:  # Whatever a stranger's checkpoint leads transformers to.
+        package = missing_package(error)
+        if package:
+            raise CouldNotRun(
+                f"{checkpoint.name} needs the package {package}, which is not installed: pip install {package}"
+            ) from None
         text = " ".join(str(error).split())[:200]
         raise CouldNotRun(f"{checkpoint.name} cannot be loaded by transformers ({type(error).__name__}: {text})") from None
     refuse_random_weights(checkpoint.name, info)

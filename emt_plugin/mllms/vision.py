@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
 
 from emt_plugin.data.pixels import pixel_hash
-from emt_plugin.mllms.feature_shelf import Features, FeatureShelf
+from emt_plugin.mllms.feature_shelf import FeatureShelf, Tensors
 from emt_plugin.store import Store, code_hash, minor_versions
 
 # Settings of an image processor that change no pixel.
@@ -24,6 +24,18 @@ IDLE = {
     "initializer_range", "initializer_factor", "attention_dropout", "dropout", "return_dict", "output_hidden_states",
     "output_attentions", "chunk_size_feed_forward", "id2label", "label2id", "problem_type", "is_encoder_decoder",
 }  # fmt: skip
+
+
+class Features(NamedTuple):
+    """What a tower made of some images.
+
+    Attributes:
+        patches: images x tokens x width, as the projector takes them; empty where only the pooled output is used.
+        pooled: images x width, the tower's pooled output.
+    """
+
+    patches: torch.Tensor
+    pooled: torch.Tensor
 
 
 class VisionTower:
@@ -81,19 +93,18 @@ class VisionTower:
     def features(self, images: Sequence[Image.Image]) -> Features:
         """Features of some images on the tower's device; only those that are not kept are computed."""
         hashes = [pixel_hash(image) for image in images]
-        found = {name: self._shelf.get(name) for name in dict.fromkeys(hashes)}
+        found: dict[str, Tensors | None] = {name: self._shelf.get(name) for name in dict.fromkeys(hashes)}
         missing = {name: image for name, image in zip(hashes, images, strict=True) if found[name] is None}
         if missing:
             made = self._forward(list(missing.values()))
-            self._shelf.put(list(missing), made)
+            self._shelf.put(list(missing), made._asdict())
             if list(missing) == hashes:
                 return made
-            found |= {name: Features(made.patches[row], made.pooled[row]) for row, name in enumerate(missing)}
+            found |= {name: {"patches": made.patches[row], "pooled": made.pooled[row]} for row, name in enumerate(missing)}
         device = next(self.tower.parameters()).device
         rows = [features for name in hashes if (features := found[name]) is not None]
-        return Features(
-            torch.stack([row.patches.to(device) for row in rows]), torch.stack([row.pooled.to(device) for row in rows])
-        )
+        patches, pooled = (torch.stack([row[part].to(device) for row in rows]) for part in Features._fields)
+        return Features(patches, pooled)
 
     @contextmanager
     def unshelved(self) -> Iterator[None]:

@@ -1,0 +1,82 @@
+"""What families of models have that their configurations do not tell: how they are asked, and where they count from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class PlainPrompt:
+    """How a model without a chat template is asked.
+
+    Attributes:
+        text: what its processor is given, with ``{prompt}``.
+        written: what the processor itself writes behind that.
+        before: what stands between the prompt and its answer, where the answer goes on from it.
+        source: where that is said.
+    """
+
+    text: str
+    source: str
+    written: str = ""
+    before: str = " "
+
+
+# By the class of the processor, which is what is asked.
+PLAIN_PROMPTS = {
+    "Blip2Processor": PlainPrompt("Question: {prompt} Answer:", "https://huggingface.co/docs/transformers/model_doc/blip-2"),
+    "InstructBlipProcessor": PlainPrompt("{prompt}", "https://huggingface.co/docs/transformers/model_doc/instructblip"),
+    "PaliGemmaProcessor": PlainPrompt(
+        "<image>answer en {prompt}",
+        "https://github.com/google-research/big_vision/blob/main/big_vision/configs/proj/paligemma/README.md",
+        written="\n",
+        before="",
+    ),
+    "Florence2Processor": PlainPrompt("{prompt}", "https://huggingface.co/docs/transformers/model_doc/florence2", before=""),
+    "Kosmos2Processor": PlainPrompt(
+        "Question: {prompt} Answer:", "https://huggingface.co/docs/transformers/model_doc/kosmos-2"
+    ),
+}
+# Models that read a prompt in both directions, and are told by a token's type where the answer begins.
+PREFIX_MODELS = {"paligemma"}
+# The position of a prompt's first token, where it is not 0.
+FIRST_POSITION = {"paligemma": 1}
+
+
+def plain_prompt(processor: Any) -> PlainPrompt | None:
+    """How a processor without a chat template is asked; None where nothing is known."""
+    return PLAIN_PROMPTS.get(type(processor).__name__)
+
+
+def first_position(model: Any) -> int:
+    """The position of a prompt's first token."""
+    return FIRST_POSITION.get(model.config.model_type, 0)
+
+
+def writer(model: Any) -> Any:
+    """The part of a model that writes text and can be called without an image: the model, or the language model in it."""
+    if hasattr(model, "model"):
+        return model
+    for name in ("language_model", "text_model"):
+        part = getattr(model, name, None)
+        if part is not None and callable(getattr(part, "generate", None)):
+            return part
+    return model
+
+
+def has_encoder(model: Any) -> bool:
+    """Whether a model reads a prompt with an encoder and writes the answer with a decoder."""
+    return bool(
+        getattr(writer(model).config, "is_encoder_decoder", False) or getattr(model.config, "is_encoder_decoder", False)
+    )
+
+
+def start_token(model: Any) -> int:
+    """The token that a decoder begins with."""
+    configs = (model.generation_config, writer(model).generation_config, writer(model).config, model.config.get_text_config())
+    for config in configs:
+        token = getattr(config, "decoder_start_token_id", None)
+        if token is not None:
+            return int(token)
+    return int(model.config.get_text_config().pad_token_id or 0)
