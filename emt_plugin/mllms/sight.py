@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from transformers.modeling_outputs import BaseModelOutputWithPooling, ModelOutput
 
-from emt_plugin.data.image_set import pixel_hash
+from emt_plugin.data.pixels import pixel_hash
 from emt_plugin.mllms.feature_shelf import FeatureShelf, Tensors
 from emt_plugin.mllms.vision import preprocessing_of, settings_of, weights_hash
 from emt_plugin.store import Store, code_hash, minor_versions
@@ -74,7 +74,7 @@ class Sight:
             "device": parameter.device.type,
             "attention": self.tower.config._attn_implementation,
             "packages": minor_versions("torch", "transformers", "pillow"),
-            "code": code_hash("mllms/sight.py", "data/image_set.py"),
+            "code": code_hash("mllms/sight.py", "data/pixels.py"),
         }
         return FeatureShelf(self._store, key, self._about)
 
