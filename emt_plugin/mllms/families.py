@@ -29,7 +29,7 @@ PLAIN_PROMPTS = {
     "InstructBlipProcessor": PlainPrompt("{prompt}", "https://huggingface.co/docs/transformers/model_doc/instructblip"),
     "PaliGemmaProcessor": PlainPrompt(
         "<image>answer en {prompt}",
-        "https://github.com/google-research/big_vision/blob/main/big_vision/configs/proj/paligemma/README.md",
+        "https://ai.google.dev/gemma/docs/paligemma/prompt-system-instructions",
         written="\n",
         before="",
     ),

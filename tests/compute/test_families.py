@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoModelForImageTextToText
+from transformers import AutoModelForImageTextToText, CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
 
 from emt_plugin.catalog import Question
+from emt_plugin.encoders import check_tower
 from emt_plugin.errors import CouldNotRun
 from emt_plugin.mllms.checkpoint import find
 from emt_plugin.mllms.processors import load_processor, missing_package
 from emt_plugin.mllms.sight import tower_of
 from emt_plugin.mllms.transformers_backend import TransformersBackend
 from emt_plugin.store import Store
-from tests.families import FAMILIES, save_family
+from tests.families import FAMILIES, TOWER, save_family
 
 
 def picture(seed: int, width: int, height: int) -> Image.Image:
@@ -215,6 +216,22 @@ def test_a_second_checkpoint_with_the_same_tower_runs_no_vision_forward(
         assert one.features is not None
         assert other.features is not None
         assert one.features["projector"] == pytest.approx(other.features["projector"], abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["idefics3", "smolvlm", "gemma3", "paligemma", "aya_vision", "llava_onevision", "vipllava"])
+def test_equal_weights_make_a_tower_the_models_own(name: str, folder: Path) -> None:
+    model = loaded(name, folder)[2]
+    tower = tower_of(model)
+    clip = tower.config.model_type == "clip_vision_model"
+    sizes = {key: getattr(tower.config, key) for key in TOWER}
+    twin = CLIPModel(CLIPConfig(vision_config=sizes)) if clip else SiglipModel(SiglipConfig(vision_config=sizes))
+    mine = {key.removeprefix("vision_model."): value for key, value in tower.state_dict().items()}
+    missing, unexpected = twin.vision_model.load_state_dict(mine, strict=False)
+    assert not unexpected
+    assert all(key.startswith("head.") for key in missing)
+    assert check_tower(model, twin).words == "own encoder"
+    next(twin.vision_model.parameters()).data.add_(1.0)
+    assert check_tower(model, twin).words.startswith("tower changed in tuning, or wrong encoder: 1 of ")
 
 
 # Layers that carry a state, decoders behind an encoder, and a model that builds every mask itself.
