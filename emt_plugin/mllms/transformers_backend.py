@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -28,6 +29,7 @@ from emt_plugin.mllms.conversation import (
 )
 from emt_plugin.mllms.families import first_position, has_encoder
 from emt_plugin.mllms.generation import checkpoint_generation, own_generation, shown
+from emt_plugin.mllms.label_decoding import can_be_decoded, scored_decoded
 from emt_plugin.mllms.label_expansion import scored_expanded
 from emt_plugin.mllms.label_scoring import Prompt, can_be_packed, finds_positions, nodes_of, scored_one_by_one, scored_packed
 from emt_plugin.mllms.label_trie import Candidates
@@ -86,7 +88,8 @@ class TransformersBackend:
         self.sight = None if self.vision else self._sight(store or Store(Path(), "off"))
         self._packable = can_be_packed(self.model)
         # Whether one forward over the trie of labels is proven, and whether a row for each label is.
-        self.packs: bool | None = None if self._packable else False
+        self._decodes = has_encoder(self.model) and can_be_decoded(self.model)
+        self.packs: bool | None = None if self._packable or self._decodes else False
         self.expands: bool | None = None
         self._batches = BatchSize(batch_size, self._memory, timed=device == "cpu" and self.dtype == "float32")
         self._told = False
@@ -241,6 +244,10 @@ class TransformersBackend:
         tower = tower_of(self.model)
         if tower is None or not hasattr(self.model, "get_image_features"):
             return None
+        takes = inspect.signature(self.model.get_image_features).parameters.values()
+        if not any(found.name == "return_dict" or found.kind is found.VAR_KEYWORD for found in takes):
+            # Older versions of transformers give projected features alone.
+            return None
         return Sight(self.model, tower, self.processor, store, self._shown, {"model": self.checkpoint.name})
 
     def _refuse_other_image_tokens(self, ids: torch.Tensor, made: int) -> None:
@@ -297,7 +304,7 @@ class TransformersBackend:
 
     def _label_scores(self, prompt: Prompt, cache: Any, found: Candidates) -> torch.Tensor:
         """Images x labels; by the first way that is possible and, as its first batches show, right."""
-        if self._packable and self.packs is not False:
+        if self.packs is not False:
             scores, self.packs = self._tried("packs", lambda: self._packed(prompt, cache, found), prompt, found)
             if scores is not None:
                 return self._finite(scores)
@@ -329,6 +336,8 @@ class TransformersBackend:
         return scores, True
 
     def _packed(self, prompt: Prompt, cache: Any, found: Candidates) -> torch.Tensor:
+        if self._decodes:
+            return scored_decoded(self.model, prompt, found)
         if cache.get_seq_length() == 0:
             told = not bool(prompt.mask.all()) and not finds_positions(self.model)
             padded = {"position_ids": prompt.positions + first_position(self.model)} if told else {}

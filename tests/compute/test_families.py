@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,15 @@ PLAIN = {
     "florence2": ("{}", ""),
     "kosmos2": ("Question: {} Answer:", " "),
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Models this small are slower on several."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
@@ -239,8 +249,8 @@ def test_equal_weights_make_a_tower_the_models_own(name: str, folder: Path) -> N
     assert check_tower(model, twin).words.startswith("tower changed in tuning, or wrong encoder: 1 of ")
 
 
-# Layers that carry a state, decoders behind an encoder, and a model that builds every mask itself.
-EXPANDED = {"qwen3_5", "blip2_t5", "instructblip_t5", "florence2", "kosmos2"}
+# Layers that carry a state, a decoder with a place for each position, and a model that builds every mask itself.
+EXPANDED = {"qwen3_5", "florence2", "kosmos2"}
 
 
 @pytest.mark.parametrize("name", FAMILIES)
