@@ -43,7 +43,7 @@ PREFIX_MODELS = {"paligemma"}
 # The position of a prompt's first token, where it is not 0.
 FIRST_POSITION = {"paligemma": 1}
 # Names of the part that hands a language model what a tower sees, and of the language model itself.
-PROJECTORS = ("multi_modal_projector", "connector", "merger", "language_projection", "image_to_text_projection")
+PROJECTORS = ("multi_modal_projector", "connector", "merger", "language_projection", "image_to_text_projection", "aligner")
 LANGUAGE_MODELS = ("language_model", "text_model")
 
 

@@ -31,7 +31,7 @@ class Sight:
     """The vision tower inside a model, with its preprocessing.
 
     Args:
-        model: has ``get_image_features``.
+        model: it, or the model without a head in it, has ``get_image_features``.
         tower: the module in it that sees.
         processor: the checkpoint's.
         store: where what the tower makes is kept.
@@ -154,11 +154,12 @@ class Sight:
 
     def _look(self, images: Sequence[Image.Image], question: str) -> Any:
         inputs = self._processed(images, question)
-        asked = set(inspect.signature(self._model.get_image_features).parameters)
+        features = asked_for_features(self._model).get_image_features
+        asked = set(inspect.signature(features).parameters)
         if "image_sizes" in inspect.signature(self._model.forward).parameters:
             # Handed on to the tower by some models that do not say so.
             asked.add("image_sizes")
-        return self._model.get_image_features(**{name: inputs[name] for name in inputs if name in asked}, return_dict=True)
+        return features(**{name: inputs[name] for name in inputs if name in asked}, return_dict=True)
 
     def _made(self, images: Sequence[Image.Image]) -> ModelOutput | None:
         """What the tower makes of a batch, put together from what is kept of each image; None where that does not work."""
@@ -224,6 +225,17 @@ class Sight:
             del self.tower.forward
             if before is not None:
                 self.tower.forward = before
+
+
+def asked_for_features(model: Any) -> Any:
+    """The part of a model that says which features an image has, in a form of its own; None where there is none."""
+    for part in (model, getattr(model, "model", None)):
+        features = getattr(part, "get_image_features", None)
+        takes = inspect.signature(features).parameters.values() if features else ()
+        # Older versions of transformers give projected features alone.
+        if any(found.name == "return_dict" or found.kind is found.VAR_KEYWORD for found in takes):
+            return part
+    return None
 
 
 def tower_of(model: Any) -> Any:

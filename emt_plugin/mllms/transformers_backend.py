@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -34,7 +33,7 @@ from emt_plugin.mllms.label_expansion import scored_expanded
 from emt_plugin.mllms.label_scoring import Prompt, can_be_packed, finds_positions, nodes_of, scored_one_by_one, scored_packed
 from emt_plugin.mllms.label_trie import Candidates
 from emt_plugin.mllms.processors import load_processor, missing_package
-from emt_plugin.mllms.sight import Sight, tower_of
+from emt_plugin.mllms.sight import Sight, asked_for_features, tower_of
 from emt_plugin.mllms.vision import VisionTower
 from emt_plugin.scoring import Observation, Want
 from emt_plugin.store import Store
@@ -242,11 +241,7 @@ class TransformersBackend:
     def _sight(self, store: Store) -> Sight | None:
         """The tower of a model that says which features an image has; None for others."""
         tower = tower_of(self.model)
-        if tower is None or not hasattr(self.model, "get_image_features"):
-            return None
-        takes = inspect.signature(self.model.get_image_features).parameters.values()
-        if not any(found.name == "return_dict" or found.kind is found.VAR_KEYWORD for found in takes):
-            # Older versions of transformers give projected features alone.
+        if tower is None or asked_for_features(self.model) is None:
             return None
         return Sight(self.model, tower, self.processor, store, self._shown, {"model": self.checkpoint.name})
 

@@ -185,7 +185,8 @@ def test_features_are_what_the_model_says_an_image_has(name: str, folder: Path) 
             asked = ("pixel_values", "image_sizes", "image_grid_thw", "pixel_attention_mask", "batch_num_images",
                      "qformer_input_ids", "qformer_attention_mask")  # fmt: skip
             with torch.inference_mode():
-                made = model.get_image_features(**{key: inputs[key] for key in asked if key in inputs}, return_dict=True)
+                asking = model if hasattr(model, "get_image_features") else model.model
+                made = asking.get_image_features(**{key: inputs[key] for key in asked if key in inputs}, return_dict=True)
             vision, projector = made.last_hidden_state, made.pooler_output
             if name == "florence2":
                 vision = vision.flatten(2).transpose(1, 2)
@@ -295,7 +296,7 @@ def test_training_reaches_the_language_model_and_the_projector_alone(name: str, 
     model = AutoModelForImageTextToText.from_pretrained(folder / name, dtype=torch.float32)
     made = with_adapter(model, FinetuneSettings(method="lora"), "base")
     trained = {key for key, parameter in made.named_parameters() if parameter.requires_grad}
-    projector = re.compile(r"\.(multi_modal_projector|connector|merger|language_projection|image_to_text_projection)\.")
+    projector = re.compile(r"\.(multi_modal_projector|connector|merger|language_projection|image_to_text_projection|aligner)\.")
     assert any(projector.search(key) for key in trained)
     for key in trained:
         inside = ".language_model." in key or ".text_model." in key
