@@ -20,6 +20,7 @@ from tokenizers import processors
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedTokenizerFast
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.models.deepseek_vl.image_processing_pil_deepseek_vl import DeepseekVLImageProcessorPil
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 from transformers.models.glm4v.image_processing_pil_glm4v import Glm4vImageProcessorPil
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
@@ -282,6 +283,11 @@ FAMILIES: dict[str, Family] = {
                    perceiver_config={"hidden_size": 48, "resampler_n_latents": 4, "resampler_depth": 1, "resampler_n_heads": 4,
                                      "resampler_head_dim": 12, "num_key_value_heads": 2}),
         tokens=("<fake_token_around_image>", "<end_of_utterance>"), settings={"image_seq_len": 4},
+    ),
+    "deepseek_vl": Family(
+        "DeepseekVLProcessor", DeepseekVLImageProcessorPil(size=SIZE, min_size=14),
+        llava_like("deepseek_vl", tower("siglip_vision_model", vision_use_head=False), text("llama")),
+        named={"image_token": "<image>"}, settings={"num_image_tokens": 16},
     ),
     "gemma3": Family(
         "Gemma3Processor", Gemma3ImageProcessorPil(size=SIZE),

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from emt_plugin.mllms.sight import tower_of
 from emt_plugin.mllms.vision import settings_of
 
 # Settings by which a model may carry a part of its encoder's tower: the layers and the head that it never asks for.
@@ -36,7 +37,7 @@ def check_tower(mllm: Any, encoder: Any, stored: tuple[str, ...] = ()) -> TowerC
         encoder: the encoder that is said to be its own.
         stored: dtypes in which the two were stored (``float16``, ...), which may be coarser than those loaded.
     """
-    tower = vision_tower(mllm)
+    tower = tower_of(mllm)
     if tower is None:
         return TowerCheck(False, "no vision tower found in the model: the encoder is taken on trust")
     inside = _named(tower)
@@ -48,28 +49,21 @@ def check_tower(mllm: Any, encoder: Any, stored: tuple[str, ...] = ()) -> TowerC
         words = f"tower changed in tuning, or wrong encoder: {len(differing)} of {len(inside)} tensors differ"
         return TowerCheck(False, words)
     mine, theirs = settings_of(tower), settings_of(encoder.vision_model)
-    other = sorted(name for name in mine.keys() | theirs.keys() if mine.get(name) != theirs.get(name))
+    same_class = mine.get("model_type") == theirs.get("model_type")
+    # One class may know settings that another with the same weights does not.
+    known = mine.keys() | theirs.keys() if same_class else (mine.keys() & theirs.keys()) - {"model_type"}
+    other = sorted(name for name in known if mine.get(name) != theirs.get(name))
     if set(other) - PARTS:
         return TowerCheck(False, f"wrong encoder: the same weights with another {', '.join(sorted(set(other) - PARTS))}")
-    return TowerCheck(True, "own encoder", whole=not other and set(inside) == set(outside))
-
-
-def vision_tower(mllm: Any) -> Any:
-    """The submodule of a multimodal LLM that was built from its vision configuration; None where none was."""
-    wanted = getattr(mllm.config, "vision_config", None)
-    for module in mllm.modules():
-        config = getattr(module, "config", None)
-        if wanted is not None and module is not mllm and config is not None and config.model_type == wanted.model_type:
-            return module
-    return None
+    return TowerCheck(True, "own encoder", whole=same_class and not other and set(inside) == set(outside))
 
 
 def _named(module: Any) -> dict[str, torch.Tensor]:
     """Tensors by name, without the prefix that some versions put before all of them."""
     state = {name: tensor for name, tensor in module.state_dict().items() if tensor.is_floating_point()}
-    prefix = "vision_model."
-    if state and all(name.startswith(prefix) for name in state):
-        return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    for prefix in ("vision_model.", "model."):
+        if state and all(name.startswith(prefix) for name in state):
+            return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     return state
 
 

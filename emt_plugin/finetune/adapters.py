@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 from emt_plugin.errors import CouldNotRun
 from emt_plugin.finetune.settings import FinetuneSettings
+from emt_plugin.mllms.families import LANGUAGE_MODELS, PREFIX_MODELS, PROJECTORS, has_encoder
 
-PROJECTOR = "multi_modal_projector"
 # A prefix of parameters' names that marks LoRA's own.
 LORA = "lora_"
 
@@ -21,15 +22,16 @@ def with_adapter(model: Any, settings: FinetuneSettings, base: str) -> Any:
     """A model whose projector, and with ``lora`` an adapter of its language model, can be trained.
 
     Args:
-        model: a LLaVA of transformers.
+        model: a multimodal LLM of transformers.
         settings: method, rank, alpha and dropout.
         base: what the adapter remembers its base by.
 
     Raises:
-        CouldNotRun: the model has no projector or language model of that name.
+        CouldNotRun: the model has no projector or language model of a known name, or is asked otherwise in training.
     """
     from peft import LoraConfig, get_peft_model
 
+    _refuse_other_training(model)
     linear = linear_layers(model)
     is_lora = settings.method == "lora"
     config = LoraConfig(
@@ -37,7 +39,7 @@ def with_adapter(model: Any, settings: FinetuneSettings, base: str) -> Any:
         lora_alpha=settings.alpha if is_lora else 1,
         lora_dropout=settings.dropout if is_lora else 0.0,
         target_modules=layers_pattern(linear) if is_lora else re.escape(linear[0]),
-        modules_to_save=[PROJECTOR],
+        modules_to_save=[part_named(model, PROJECTORS).rpartition(".")[2]],
     )
     with warnings.catch_warnings():
         # peft asks transformers by a name that is deprecated.
@@ -59,18 +61,49 @@ def linear_layers(model: Any) -> list[str]:
     """Full names of the linear layers of the language model, without the head.
 
     Raises:
-        CouldNotRun: there is no projector or no language model.
+        CouldNotRun: there is no language model of a known name.
     """
-    modules: Mapping[str, Any] = dict(model.named_modules())
-    language = next((name for name in modules if name.rpartition(".")[2] == "language_model"), None)
-    if language is None or not any(name.rpartition(".")[2] == PROJECTOR for name in modules):
-        raise CouldNotRun(
-            f"a {model.config.model_type} cannot be fine-tuned here: it has no language_model with a {PROJECTOR}, as LLaVA has"
-        )
+    language = part_named(model, LANGUAGE_MODELS)
     found = [
-        name for name, module in modules.items() if name.startswith(f"{language}.") and isinstance(module, torch.nn.Linear)
+        name
+        for name, module in model.named_modules()
+        if name.startswith(f"{language}.") and isinstance(module, torch.nn.Linear)
     ]
     return [name for name in found if not name.endswith("lm_head")]
+
+
+def part_named(model: Any, names: Sequence[str]) -> str:
+    """The full name of the outermost part of a model whose own name is one of ``names``.
+
+    Raises:
+        CouldNotRun: there is none.
+    """
+    modules: Mapping[str, Any] = dict(model.named_modules())
+    found = sorted((name for name in modules if name.rpartition(".")[2] in names), key=lambda name: name.count("."))
+    if not found:
+        raise CouldNotRun(
+            f"a {model.config.model_type} cannot be fine-tuned here: it has no part named "
+            f"{', '.join(names[:-1])} or {names[-1]}"
+        )
+    return found[0]
+
+
+def _refuse_other_training(model: Any) -> None:
+    """Refuse a model that an answer behind its prompt does not train as it is asked.
+
+    Raises:
+        CouldNotRun: it has an encoder for the prompt, reads it in both directions, or shows it to its projector.
+    """
+    kind = model.config.model_type
+    why = ""
+    if has_encoder(model):
+        why = "reads a prompt with an encoder of its own"
+    elif kind in PREFIX_MODELS:
+        why = "reads a prompt in both directions"
+    elif "qformer_input_ids" in inspect.signature(model.forward).parameters:
+        why = "shows the question to its projector too"
+    if why:
+        raise CouldNotRun(f"a {kind} cannot be fine-tuned here: it {why}, which this training does not do")
 
 
 def layers_pattern(names: list[str]) -> str:

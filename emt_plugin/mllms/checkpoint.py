@@ -160,7 +160,7 @@ def find(
             f"{name} has no processor (processor_config.json or preprocessor_config.json in {folder}); "
             f"save the base model's beside it: AutoProcessor.from_pretrained(BASE).save_pretrained('{folder}')"
         )
-    if not encoder and "vision_config" not in config:
+    if not encoder and not {"vision_config", "vq_config"} & set(config):
         raise CouldNotRun(f"{name} is no multimodal LLM: its config.json ({config.get('model_type')}) has no vision_config")
     return checkpoint
 

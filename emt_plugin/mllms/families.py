@@ -29,7 +29,7 @@ PLAIN_PROMPTS = {
     "InstructBlipProcessor": PlainPrompt("{prompt}", "https://huggingface.co/docs/transformers/model_doc/instructblip"),
     "PaliGemmaProcessor": PlainPrompt(
         "<image>answer en {prompt}",
-        "https://github.com/google-research/big_vision/blob/main/big_vision/configs/proj/paligemma/README.md",
+        "https://ai.google.dev/gemma/docs/paligemma/prompt-system-instructions",
         written="\n",
         before="",
     ),
@@ -42,6 +42,9 @@ PLAIN_PROMPTS = {
 PREFIX_MODELS = {"paligemma"}
 # The position of a prompt's first token, where it is not 0.
 FIRST_POSITION = {"paligemma": 1}
+# Names of the part that hands a language model what a tower sees, and of the language model itself.
+PROJECTORS = ("multi_modal_projector", "connector", "merger", "language_projection", "image_to_text_projection", "aligner")
+LANGUAGE_MODELS = ("language_model", "text_model")
 
 
 def plain_prompt(processor: Any) -> PlainPrompt | None:
@@ -58,7 +61,7 @@ def writer(model: Any) -> Any:
     """The part of a model that writes text and can be called without an image: the model, or the language model in it."""
     if hasattr(model, "model"):
         return model
-    for name in ("language_model", "text_model"):
+    for name in LANGUAGE_MODELS:
         part = getattr(model, name, None)
         if part is not None and callable(getattr(part, "generate", None)):
             return part

@@ -205,29 +205,29 @@ def rotary(model: Any, at: torch.Tensor, rows: torch.Tensor | None = None) -> to
 def _masks(model: Any, prompt: Prompt, trie: Trie, shared: int, at: torch.Tensor) -> Any:
     """Who may be seen, as what is added to attention scores: one mask, or one for each kind of layer."""
     device = prompt.ids.device
-    ancestors = _ancestors(trie).to(device)
+    above = ancestors(trie).to(device)
     # Without padding all images have the same mask.
     seen = prompt.mask[:, :shared].bool()
     seen = seen[:1] if bool(seen.all()) else seen
     rows = len(seen)
     whole = torch.cat(
-        [seen[:, None].expand(-1, len(trie.tokens), -1), ancestors.expand(rows, -1, -1)], dim=2
+        [seen[:, None].expand(-1, len(trie.tokens), -1), above.expand(rows, -1, -1)], dim=2
     )  # images x nodes x (prompt + nodes)
     text = model.config.get_text_config(decoder=True)
     kinds = set(getattr(text, "layer_types", None) or ())
     window = getattr(text, "sliding_window", None)
     if window is None or (kinds and "sliding_attention" not in kinds):
-        return _added(whole, len(prompt.ids), model.dtype)
+        return added(whole, len(prompt.ids), model.dtype)
     of_prompt = prompt.positions[:rows, None, :shared]
     of_nodes = at[:rows, None]
     distance = at[:rows, :, None] - torch.cat([of_prompt, of_nodes], dim=2)
-    near = _added(whole & (distance < window), len(prompt.ids), model.dtype)
+    near = added(whole & (distance < window), len(prompt.ids), model.dtype)
     if "full_attention" in kinds:
-        return {"full_attention": _added(whole, len(prompt.ids), model.dtype), "sliding_attention": near}
+        return {"full_attention": added(whole, len(prompt.ids), model.dtype), "sliding_attention": near}
     return near
 
 
-def _ancestors(trie: Trie) -> torch.Tensor:
+def ancestors(trie: Trie) -> torch.Tensor:
     """Nodes x nodes: whether the second is the first itself or before it."""
     size = len(trie.tokens)
     above = torch.zeros(size, size, dtype=torch.bool)
@@ -238,7 +238,8 @@ def _ancestors(trie: Trie) -> torch.Tensor:
     return above
 
 
-def _added(seen: torch.Tensor, images: int, dtype: torch.dtype) -> torch.Tensor:
+def added(seen: torch.Tensor, images: int, dtype: torch.dtype) -> torch.Tensor:
+    """Who is seen, rows x nodes x tokens, as what is added to attention scores: images x 1 x nodes x tokens."""
     mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, torch.finfo(dtype).min)
     return mask[:, None].expand(images, -1, -1, -1)
 

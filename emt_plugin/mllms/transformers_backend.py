@@ -28,11 +28,12 @@ from emt_plugin.mllms.conversation import (
 )
 from emt_plugin.mllms.families import first_position, has_encoder
 from emt_plugin.mllms.generation import checkpoint_generation, own_generation, shown
+from emt_plugin.mllms.label_decoding import can_be_decoded, scored_decoded
 from emt_plugin.mllms.label_expansion import scored_expanded
 from emt_plugin.mllms.label_scoring import Prompt, can_be_packed, finds_positions, nodes_of, scored_one_by_one, scored_packed
 from emt_plugin.mllms.label_trie import Candidates
 from emt_plugin.mllms.processors import load_processor, missing_package
-from emt_plugin.mllms.sight import Sight, tower_of
+from emt_plugin.mllms.sight import Sight, asked_for_features, tower_of
 from emt_plugin.mllms.vision import VisionTower
 from emt_plugin.scoring import Observation, Want
 from emt_plugin.scoring.reasoning import is_reasoning_mark
@@ -87,7 +88,8 @@ class TransformersBackend:
         self.sight = None if self.vision else self._sight(store or Store(Path(), "off"))
         self._packable = can_be_packed(self.model)
         # Whether one forward over the trie of labels is proven, and whether a row for each label is.
-        self.packs: bool | None = None if self._packable else False
+        self._decodes = has_encoder(self.model) and can_be_decoded(self.model)
+        self.packs: bool | None = None if self._packable or self._decodes else False
         self.expands: bool | None = None
         self._batches = BatchSize(batch_size, self._memory, timed=device == "cpu" and self.dtype == "float32")
         self._told = False
@@ -240,7 +242,7 @@ class TransformersBackend:
     def _sight(self, store: Store) -> Sight | None:
         """The tower of a model that says which features an image has; None for others."""
         tower = tower_of(self.model)
-        if tower is None or not hasattr(self.model, "get_image_features"):
+        if tower is None or asked_for_features(self.model) is None:
             return None
         return Sight(self.model, tower, self.processor, store, self._shown, {"model": self.checkpoint.name})
 
@@ -312,7 +314,7 @@ class TransformersBackend:
 
     def _label_scores(self, prompt: Prompt, cache: Any, found: Candidates) -> torch.Tensor:
         """Images x labels; by the first way that is possible and, as its first batches show, right."""
-        if self._packable and self.packs is not False:
+        if self.packs is not False:
             scores, self.packs = self._tried("packs", lambda: self._packed(prompt, cache, found), prompt, found)
             if scores is not None:
                 return self._finite(scores)
@@ -344,6 +346,8 @@ class TransformersBackend:
         return scores, True
 
     def _packed(self, prompt: Prompt, cache: Any, found: Candidates) -> torch.Tensor:
+        if self._decodes:
+            return scored_decoded(self.model, prompt, found)
         if cache.get_seq_length() == 0:
             told = not bool(prompt.mask.all()) and not finds_positions(self.model)
             padded = {"position_ids": prompt.positions + first_position(self.model)} if told else {}

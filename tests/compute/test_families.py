@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import warnings
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,16 +13,21 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoModelForImageTextToText
+from transformers import AutoModelForImageTextToText, CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
 
 from emt_plugin.catalog import Question
+from emt_plugin.encoders import check_tower
 from emt_plugin.errors import CouldNotRun
+from emt_plugin.finetune.adapters import with_adapter
+from emt_plugin.finetune.conversations import Collator
+from emt_plugin.finetune.settings import FinetuneSettings
 from emt_plugin.mllms.checkpoint import find
+from emt_plugin.mllms.conversation import answered, conversation
 from emt_plugin.mllms.processors import load_processor, missing_package
 from emt_plugin.mllms.sight import tower_of
 from emt_plugin.mllms.transformers_backend import TransformersBackend
 from emt_plugin.store import Store
-from tests.families import FAMILIES, save_family
+from tests.families import FAMILIES, TOWER, save_family
 
 
 def picture(seed: int, width: int, height: int) -> Image.Image:
@@ -45,6 +52,15 @@ PLAIN = {
     "florence2": ("{}", ""),
     "kosmos2": ("Question: {} Answer:", " "),
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Models this small are slower on several."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
@@ -169,7 +185,8 @@ def test_features_are_what_the_model_says_an_image_has(name: str, folder: Path) 
             asked = ("pixel_values", "image_sizes", "image_grid_thw", "pixel_attention_mask", "batch_num_images",
                      "qformer_input_ids", "qformer_attention_mask")  # fmt: skip
             with torch.inference_mode():
-                made = model.get_image_features(**{key: inputs[key] for key in asked if key in inputs}, return_dict=True)
+                asking = model if hasattr(model, "get_image_features") else model.model
+                made = asking.get_image_features(**{key: inputs[key] for key in asked if key in inputs}, return_dict=True)
             vision, projector = made.last_hidden_state, made.pooler_output
             if name == "florence2":
                 vision = vision.flatten(2).transpose(1, 2)
@@ -217,8 +234,24 @@ def test_a_second_checkpoint_with_the_same_tower_runs_no_vision_forward(
         assert one.features["projector"] == pytest.approx(other.features["projector"], abs=1e-4)
 
 
-# Layers that carry a state, decoders behind an encoder, and a model that builds every mask itself.
-EXPANDED = {"qwen3_5", "blip2_t5", "instructblip_t5", "florence2", "kosmos2"}
+@pytest.mark.parametrize("name", ["idefics3", "smolvlm", "gemma3", "paligemma", "aya_vision", "llava_onevision", "vipllava"])
+def test_equal_weights_make_a_tower_the_models_own(name: str, folder: Path) -> None:
+    model = loaded(name, folder)[2]
+    tower = tower_of(model)
+    clip = tower.config.model_type == "clip_vision_model"
+    sizes = {key: getattr(tower.config, key) for key in TOWER}
+    twin = CLIPModel(CLIPConfig(vision_config=sizes)) if clip else SiglipModel(SiglipConfig(vision_config=sizes))
+    mine = {key.removeprefix("vision_model."): value for key, value in tower.state_dict().items()}
+    missing, unexpected = twin.vision_model.load_state_dict(mine, strict=False)
+    assert not unexpected
+    assert all(key.startswith("head.") for key in missing)
+    assert check_tower(model, twin).words == "own encoder"
+    next(twin.vision_model.parameters()).data.add_(1.0)
+    assert check_tower(model, twin).words.startswith("tower changed in tuning, or wrong encoder: 1 of ")
+
+
+# Layers that carry a state, a decoder with a place for each position, and a model that builds every mask itself.
+EXPANDED = {"qwen3_5", "florence2", "kosmos2"}
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -252,3 +285,42 @@ def test_a_checkpoint_that_needs_a_package_says_which(folder: Path, monkeypatch:
         CouldNotRun, match=r"^needy needs the package num2words, which is not installed: pip install num2words$"
     ):
         TransformersBackend(find(str(folder / "needy"), "needy", "needy"), "cpu", "float32")
+
+
+TRAINED = [name for name in FAMILIES if name not in PLAIN] + ["blip2_opt", "kosmos2"]
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_training_reaches_the_language_model_and_the_projector_alone(name: str, folder: Path) -> None:
+    backend, processor, _ = loaded(name, folder)
+    model = AutoModelForImageTextToText.from_pretrained(folder / name, dtype=torch.float32)
+    made = with_adapter(model, FinetuneSettings(method="lora"), "base")
+    trained = {key for key, parameter in made.named_parameters() if parameter.requires_grad}
+    projector = re.compile(r"\.(multi_modal_projector|connector|merger|language_projection|image_to_text_projection|aligner)\.")
+    assert any(projector.search(key) for key in trained)
+    for key in trained:
+        inside = ".language_model." in key or ".text_model." in key
+        assert (inside and "lora_" in key) or projector.search(key), key
+    asked = conversation(processor, "What is it?", name)
+    texts = answered(processor, asked, ["a bird", "an airplane"], backend.ends, name)
+    rows = [{"image": image, "conversation": text} for image, text in zip(SEVERAL, texts, strict=False)]
+    made.train()
+    made(**Collator(processor)(rows)).loss.backward()
+    reached = {key for key, parameter in made.named_parameters() if parameter.grad is not None and bool(parameter.grad.any())}
+    assert reached <= trained
+    assert any("lora_" in key for key in reached)
+    assert any(projector.search(key) for key in reached)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("paligemma", "reads a prompt in both directions"),
+        ("instructblip_llama", "shows the question to its projector too"),
+        ("blip2_t5", "reads a prompt with an encoder of its own"),
+        ("florence2", "reads a prompt with an encoder of its own"),
+    ],
+)
+def test_a_family_that_is_trained_otherwise_is_one_sentence(name: str, why: str, folder: Path) -> None:
+    with pytest.raises(CouldNotRun, match=f"cannot be fine-tuned here: it {why}, which this training does not do$"):
+        with_adapter(loaded(name, folder)[2], FinetuneSettings(), "base")

@@ -370,17 +370,14 @@ def test_settings_that_mean_nothing_are_refused(settings: FinetuneSettings, said
         finetune(*specs(), tmp_path, settings, say=lambda text: None)
 
 
-def test_a_model_without_a_projector_is_refused(tmp_path: Path) -> None:
-    from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
+def test_a_model_without_a_projector_is_refused() -> None:
+    from transformers import FuyuConfig, FuyuForCausalLM
 
-    config = Qwen2VLConfig(
-        text_config={"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2,
-                     "num_key_value_heads": 2, "vocab_size": 64,
-                     "rope_parameters": {"rope_type": "default", "mrope_section": [2, 3, 3]}},
-        vision_config={"depth": 1, "embed_dim": 16, "hidden_size": 32, "num_heads": 2, "patch_size": 4},
+    config = FuyuConfig(
+        hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=2, vocab_size=64, patch_size=4,
     )  # fmt: skip
-    with pytest.raises(CouldNotRun, match="a qwen2_vl cannot be fine-tuned here: it has no language_model with a multi_modal"):
-        with_adapter(Qwen2VLForConditionalGeneration(config), FinetuneSettings(), "base")
+    with pytest.raises(CouldNotRun, match="a fuyu cannot be fine-tuned here: it has no part named multi_modal_projector, "):
+        with_adapter(FuyuForCausalLM(config), FinetuneSettings(), "base")
 
 
 def test_an_image_set_without_a_training_split_is_refused(tmp_path: Path) -> None:

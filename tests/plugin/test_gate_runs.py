@@ -52,7 +52,8 @@ def test_too_few_images_are_inconclusive_and_say_how_many_would_do(run: Start, w
 def test_a_typo_is_a_usage_error(run: Start, workers: tuple[str, ...]) -> None:
     done = run("--emt-model", "llvaa", *workers)
     assert done.code == 4
-    assert "unknown model 'llvaa' (did you mean 'llava'?); known: llava, llava-1.5-13b" in done.output
+    assert "unknown model 'llvaa' (did you mean 'llava'?); known: aya-vision-8b, " in done.output
+    assert " llava, llava-1.5-13b, llava-1.5-7b, " in done.output
     assert not (done.folder / "reports").exists()
 
 
