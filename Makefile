@@ -21,16 +21,16 @@ TESTS := $(OFFLINE) OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -o emt=
 test: $(INSTALLED) lint
 	$(TESTS) -m 'not thorough' $(ARGS)
 
-# Everything: kills, the wheel, long fine-tunings and nights, and what the browser shows.
+# Everything: kills, the wheel, long fine-tunings and nights, and every look at the report in a browser.
 test-all: $(INSTALLED) lint
-	$(TESTS) $(ARGS)
+	EMT_BROWSER=full $(TESTS) $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The report in a real browser, looked at in every way, with pictures in build/screenshots; `make test` looks less often.
+# The report in a real browser, looked at in every way, with pictures in build/screenshots.
 # Needs Debian's chromium.
 browser: $(INSTALLED)
 	$(OFFLINE) EMT_BROWSER=full EMT_BROWSER_REQUIRED=1 EMT_SCREENSHOTS=build/screenshots $(BIN)/pytest tests/browser $(ARGS)
