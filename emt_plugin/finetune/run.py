@@ -22,7 +22,7 @@ from emt_plugin.errors import CouldNotRun
 from emt_plugin.evaluation.devices import refuse_missing_device
 from emt_plugin.finetune.settings import FinetuneSettings
 from emt_plugin.mllms.checkpoint import Checkpoint, find
-from emt_plugin.records.files import write_atomically
+from emt_plugin.store.files import write_atomically
 
 SETTINGS_FILE = "finetune.json"
 ALL = 10**9

@@ -220,7 +220,7 @@ def update_accepted_losses(
     """
     import tomlkit
 
-    from emt_plugin.records.files import write_atomically
+    from emt_plugin.store.files import write_atomically
 
     document = tomlkit.parse(path.read_text(encoding="utf-8")) if path.exists() else tomlkit.document()
     root: Any = document

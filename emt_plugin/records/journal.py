@@ -10,8 +10,8 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from emt_plugin.records.changes import Flip
-from emt_plugin.records.files import write_atomically
 from emt_plugin.records.record import PairRecord, RecordError, pair_from_dict, pair_to_dict
+from emt_plugin.store.files import write_atomically
 
 Entry = TypeVar("Entry", "Row", Flip)
 

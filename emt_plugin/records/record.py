@@ -13,7 +13,7 @@ from emt_plugin.forgetting.trajectory import Cell, ClassLoss, State
 from emt_plugin.gate import Comparison, Reference, Tolerance, wilson_interval
 from emt_plugin.gate.comparison import LEVEL
 from emt_plugin.records.changes import Difference, PairChange, Repeat, RunChanges, Shard, Trend, TrendPoint
-from emt_plugin.records.files import write_atomically
+from emt_plugin.store.files import write_atomically
 
 SCHEMA = 5
 Status = Literal["measured", "could-not-run", "crashed", "not-run"]

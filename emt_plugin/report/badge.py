@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from emt_plugin.records import RunRecord
-from emt_plugin.records.files import write_atomically
 from emt_plugin.report.words import headline, points
+from emt_plugin.store.files import write_atomically
 
 LABEL = "forgetting"
 COLOURS = {"PASS": "brightgreen", "FAIL": "red", "FORGOT": "red", "INCONCLUSIVE": "yellow", "INCOMPLETE": "lightgrey"}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emt_plugin.records import Flip, Row, RunRecord, read_flips, read_predictions
-from emt_plugin.records.files import write_atomically
+from emt_plugin.store.files import write_atomically
 
 if TYPE_CHECKING:
     from jinja2 import Template

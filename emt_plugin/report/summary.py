@@ -8,11 +8,11 @@ from pathlib import Path
 
 from emt_plugin.forgetting import Trajectory
 from emt_plugin.records import RunRecord
-from emt_plugin.records.files import write_atomically
 from emt_plugin.report import since_words, trajectory_words
 from emt_plugin.report.terminal import HEAD, notes, row
 from emt_plugin.report.visible import visible
 from emt_plugin.report.words import headline, terms
+from emt_plugin.store.files import write_atomically
 
 # GitHub throws a summary away, whole, above 1,024 KiB for a step.
 LIMIT = 1_000_000

@@ -18,7 +18,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from emt_plugin.records.files import write_atomically
+from emt_plugin.store.files import write_atomically
 
 StoreMode = Literal["use", "refresh", "off"]
 MODES: tuple[StoreMode, ...] = get_args(StoreMode)

@@ -28,7 +28,7 @@ from emt_plugin.records import (
     read_predictions,
     write_predictions,
 )
-from emt_plugin.records.files import write_atomically
+from emt_plugin.store.files import write_atomically
 
 KEY = PairKey("m", "s")
 
