@@ -8,9 +8,8 @@ from emt_plugin.data import ImageSet, Item
 from emt_plugin.evaluation.models import Model
 from emt_plugin.evaluation.progress import Progress
 from emt_plugin.evaluation.scorers import PairScorers
-from emt_plugin.gate import wilson_interval
-from emt_plugin.gate.comparison import LEVEL
 from emt_plugin.records import Repeat, Row
+from emt_plugin.stats import LEVEL, wilson_interval
 
 
 def repeated(

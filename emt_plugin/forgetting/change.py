@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
-from statistics import fmean
 
-from emt_plugin.gate.comparison import LEVEL
-from emt_plugin.gate.tango import PairedCounts, tango_interval
+from emt_plugin.stats import LEVEL, PairedCounts, mean_interval, tango_interval
 
 
 @dataclass(frozen=True)
@@ -37,14 +34,8 @@ def paired_change(before: Sequence[bool], after: Sequence[bool]) -> Change:
 
 
 def mean_change(changes: Sequence[Change]) -> Change | None:
-    """The mean of changes on different image sets, each counting the same; None for none.
-
-    Its interval is MOVER's (Zou and Donner 2008, Statistics in Medicine 27:1693-1702): distances from each estimate to its own
-    bounds add up as squares, which holds because the sets share no image.
-    """
+    """The mean of changes on different image sets, each counting the same, with MOVER's interval; None for none."""
     if not changes:
         return None
-    value = fmean(change.value for change in changes)
-    below = sqrt(sum((change.value - change.low) ** 2 for change in changes)) / len(changes)
-    above = sqrt(sum((change.high - change.value) ** 2 for change in changes)) / len(changes)
-    return Change(value, max(value - below, -1.0), min(value + above, 1.0))
+    value, low, high = mean_interval([(change.value, change.low, change.high) for change in changes])
+    return Change(value, max(low, -1.0), min(high, 1.0))

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
-from emt_plugin.gate.comparison import LEVEL
-from emt_plugin.gate.tango import PairedCounts, tango_interval
+from emt_plugin.stats import LEVEL, PairedCounts, tango_interval
 
 # From the encoder to the sentence; what was not measured is left out.
 ENCODER = "encoder"

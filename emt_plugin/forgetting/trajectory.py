@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import comb
 from statistics import fmean
 
 from emt_plugin.forgetting.change import Change, mean_change, paired_change
 from emt_plugin.forgetting.keep import Judged, Keep, checkpoint_to_keep
 from emt_plugin.forgetting.metrics import average_accuracy, retention
+from emt_plugin.stats import benjamini_hochberg, mcnemar
 
 MOST_CLASSES = 5
-FALSE_DISCOVERIES = 0.05
 
 
 @dataclass(frozen=True)
@@ -271,22 +270,7 @@ def classes_gone(
         pairs = [(was, now) for target, was, now in zip(targets, before, after, strict=True) if target == index]
         lost, won = pairs.count((True, False)), pairs.count((False, True))
         loss = ClassLoss(label, len(pairs), sum(was for was, _ in pairs), sum(now for _, now in pairs))
-        found.append((mcnemar_p(lost, won), loss))
+        found.append((mcnemar(won, lost), loss))
     real = [loss for loss, kept in zip(found, benjamini_hochberg([p for p, _ in found]), strict=True) if kept]
     losses = [loss for _, loss in real if loss.after < loss.before]
     return tuple(sorted(losses, key=lambda loss: (loss.after - loss.before, loss.label))[:MOST_CLASSES])
-
-
-def mcnemar_p(lost: int, won: int) -> float:
-    """Two-sided exact p-value of McNemar's test: the smaller of two discordant counts under a fair coin, doubled."""
-    n = lost + won
-    tail = sum(comb(n, k) for k in range(min(lost, won) + 1))
-    return min(1.0, float(2 * tail / 2**n))
-
-
-def benjamini_hochberg(p_values: Sequence[float], rate: float = FALSE_DISCOVERIES) -> list[bool]:
-    """Which hypotheses are rejected at a false discovery rate (Benjamini and Hochberg 1995)."""
-    order = sorted(range(len(p_values)), key=p_values.__getitem__)
-    largest = max((rank for rank, index in enumerate(order, 1) if p_values[index] <= rate * rank / len(order)), default=0)
-    rejected = set(order[:largest])
-    return [index in rejected for index in range(len(p_values))]

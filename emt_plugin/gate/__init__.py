@@ -10,13 +10,10 @@ from emt_plugin.gate.comparison import (
     with_holm,
     with_itself,
 )
-from emt_plugin.gate.tango import PairedCounts, tango_interval, tango_z
 from emt_plugin.gate.tolerances import Tolerance, Tolerances, TolerancesError
-from emt_plugin.gate.wilson import wilson_interval
 
 __all__ = [
     "Comparison",
-    "PairedCounts",
     "Reference",
     "Tolerance",
     "Tolerances",
@@ -24,10 +21,7 @@ __all__ = [
     "Verdict",
     "chance_of",
     "compare",
-    "tango_interval",
-    "tango_z",
     "verdict_of",
-    "wilson_interval",
     "with_holm",
     "with_itself",
 ]

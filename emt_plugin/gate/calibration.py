@@ -12,8 +12,8 @@ from functools import cache
 from math import exp, inf, lgamma, log
 from statistics import NormalDist
 
-from emt_plugin.gate.comparison import ALPHA, LEVEL, verdict_of
-from emt_plugin.gate.tango import PairedCounts, tango_interval, tango_z
+from emt_plugin.gate.comparison import verdict_of
+from emt_plugin.stats import ALPHA, LEVEL, PairedCounts, tango_interval, tango_z
 
 SIZES = (50, 100, 200, 500, 1000)
 TOLERANCES = (0.02, 0.05, 0.10)

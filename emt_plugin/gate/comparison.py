@@ -9,13 +9,10 @@ from math import ceil
 from statistics import NormalDist
 from typing import Literal
 
-from emt_plugin.gate.tango import PairedCounts, tango_interval, tango_z
 from emt_plugin.gate.tolerances import Tolerance
-from emt_plugin.gate.wilson import wilson_interval
+from emt_plugin.stats import ALPHA, LEVEL, PairedCounts, holm, tango_interval, tango_z, wilson_interval
 
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE"]
-ALPHA = 0.05
-LEVEL = 1 - 2 * ALPHA
 MOST_IMAGES = 10_000_000
 
 
@@ -198,17 +195,6 @@ def images_needed(counts: PairedCounts, tolerance: float) -> int | None:
         middle = (low + high) // 2
         low, high = (low, middle) if settled(middle) else (middle, high)
     return high
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjusted p-values, in the order given (Holm 1979, Scand. J. Statist. 6:65-70)."""
-    order = sorted(range(len(p_values)), key=p_values.__getitem__)
-    adjusted = [0.0] * len(p_values)
-    largest = 0.0
-    for rank, index in enumerate(order):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = largest
-    return adjusted
 
 
 def with_holm(comparisons: Sequence[Comparison]) -> list[Comparison]:

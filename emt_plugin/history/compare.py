@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
-from math import comb
 
 from emt_plugin.gate import Reference, Tolerance, compare, with_holm
-from emt_plugin.gate.comparison import holm
 from emt_plugin.gate.tolerances import DEFAULT
 from emt_plugin.history.fingerprint import differences, fingerprint
 from emt_plugin.records import Flip, PairChange, PairRecord, Row, RunChanges, RunRecord
+from emt_plugin.stats import holm, mcnemar
 
 Rows = Mapping[str, Sequence[Row]]
 
@@ -90,13 +88,6 @@ def compare_measured(pair: str, before: Measured, after: Measured, tolerance: fl
     scorer = str(after.scorer)
     comparison = compare(after.correct, before.correct, Reference("run", before.run_id), taken, scorer, after.chance)
     return PairChange(pair, comparison, p=mcnemar(comparison.n10, comparison.n01), differences=differ)
-
-
-def mcnemar(gained: int, lost: int) -> float:
-    """The exact two-sided p-value of as many images gained as lost (McNemar 1947, binomial)."""
-    flipped = gained + lost
-    tail = sum(comb(flipped, count) for count in range(min(gained, lost) + 1))
-    return min(1.0, float(Fraction(2 * tail, 2**flipped)))
 
 
 def alike(before: Measured, after: Measured) -> bool:

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from emt_plugin.forgetting import Change, Keep, Loss, Step, Trajectory
 from emt_plugin.forgetting.trajectory import Cell, ClassLoss, State
-from emt_plugin.gate import Comparison, Reference, Tolerance, wilson_interval
-from emt_plugin.gate.comparison import LEVEL
+from emt_plugin.gate import Comparison, Reference, Tolerance
 from emt_plugin.records.changes import Difference, PairChange, Repeat, RunChanges, Shard, Trend, TrendPoint
+from emt_plugin.stats import LEVEL, wilson_interval
 from emt_plugin.store.files import write_atomically
 
 SCHEMA = 5

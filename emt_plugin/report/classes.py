@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from emt_plugin.gate import wilson_interval
-from emt_plugin.gate.comparison import LEVEL
 from emt_plugin.records import PairRecord, Row
 from emt_plugin.report.words import percent, points
+from emt_plugin.stats import LEVEL, wilson_interval
 
 MOST_CLASSES = 120
 MOST_CONFUSIONS = 12

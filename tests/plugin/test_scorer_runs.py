@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from emt_plugin.gate import PairedCounts, tango_interval, wilson_interval
+from emt_plugin.stats import PairedCounts, tango_interval, wilson_interval
 from tests.checkpoints import Recipe, save_llava
 from tests.judges import answered, completion
 from tests.plugin.conftest import Run, environment, in_a_process

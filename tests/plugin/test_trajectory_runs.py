@@ -12,7 +12,7 @@ import pytest
 
 from emt_plugin.catalog import bundled_folder
 from emt_plugin.cli import main
-from emt_plugin.gate import PairedCounts, tango_interval
+from emt_plugin.stats import PairedCounts, tango_interval
 from tests.plugin.conftest import REPOSITORY, Run
 
 Start = Callable[..., Run]

@@ -12,19 +12,10 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 from scipy.stats import binomtest
 
-from emt_plugin.gate import (
-    PairedCounts,
-    Reference,
-    Tolerance,
-    chance_of,
-    compare,
-    tango_interval,
-    tango_z,
-    with_holm,
-    with_itself,
-)
+from emt_plugin.gate import Reference, Tolerance, chance_of, compare, with_holm, with_itself
 from emt_plugin.gate.calibration import fewest_to_pass, passing_rate, power, size
-from emt_plugin.gate.comparison import Comparison, holm, images_needed
+from emt_plugin.gate.comparison import Comparison, images_needed
+from emt_plugin.stats import PairedCounts, holm, tango_interval, tango_z
 
 # (both, only first, only second, neither), level, interval, source.
 TABLES = [

@@ -17,10 +17,10 @@ from scipy.stats import binomtest
 
 from emt_plugin.gate import Reference, Tolerance, compare
 from emt_plugin.history import HistoryError, append, changes_since, compare_runs, flips, lines_of, pin, read_history, trends_of
-from emt_plugin.history.compare import mcnemar
 from emt_plugin.history.file import check_appendable
 from emt_plugin.history.lines import packed, unpacked
 from emt_plugin.records import PairChange, PairKey, PairRecord, Row, RunRecord, ScoreSummary
+from emt_plugin.stats import mcnemar
 
 ENVIRONMENT = {"packages": {"torch": "2.13.0"}, "platform": "Linux x86_64", "python": "3.11.2", "pytest_emt": "0.1.0"}
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest, false_discovery_control
 
 from emt_plugin.forgetting import Change, checkpoint_to_keep, mean_change, metrics, paired_change
-from emt_plugin.forgetting.trajectory import Moment, Seen, benjamini_hochberg, classes_gone, mcnemar_p, trajectory
-from emt_plugin.gate.tango import PairedCounts, tango_interval
+from emt_plugin.forgetting.trajectory import Moment, Seen, classes_gone, trajectory
+from emt_plugin.stats import PairedCounts, benjamini_hochberg, mcnemar, tango_interval
 
 VERDICTS = st.sampled_from(["PASS", "FAIL", "INCONCLUSIVE", None])
 STATES = st.lists(st.fixed_dictionaries({"in": VERDICTS, "out": VERDICTS, "far": VERDICTS}), min_size=1, max_size=8)
@@ -79,7 +79,7 @@ def test_the_interval_of_a_mean_covers_as_often_as_it_says() -> None:
 @given(st.integers(0, 40), st.integers(0, 40))
 def test_mcnemar_is_the_sign_test(lost: int, won: int) -> None:
     expected = binomtest(lost, lost + won, 0.5).pvalue if lost + won else 1.0
-    assert mcnemar_p(lost, won) == pytest.approx(expected, rel=1e-9)
+    assert mcnemar(won, lost) == pytest.approx(expected, rel=1e-9)
 
 
 @given(st.lists(st.floats(1e-6, 1), min_size=1, max_size=12))

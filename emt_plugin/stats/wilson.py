@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import sqrt
 from statistics import NormalDist
 
-from emt_plugin.gate.tango import Interval
+from emt_plugin.stats.tango import Interval
 
 
 def wilson_interval(count: int, n: int, level: float) -> Interval:
