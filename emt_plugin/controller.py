@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from emt_plugin.analysis import Trajectory
 from emt_plugin.errors import one_line
-from emt_plugin.forgetting import Trajectory
 from emt_plugin.gate.exit_code import INCOMPLETE, NOTHING, STOPPED, Outcome, exit_code
 from emt_plugin.gate.tolerances import accepted_of
 from emt_plugin.link import COULD_NOT_RUN, SKIPPED, SaidBelow, ended, key_of, pair_id_of, pairs_of, worse

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from emt_plugin.analysis import Change
+from emt_plugin.analysis.trajectory import Moment, Seen, Trajectory, trajectory
 from emt_plugin.catalog import ImageSetSpec, TrajectorySpec
-from emt_plugin.forgetting import Change
-from emt_plugin.forgetting.trajectory import Moment, Seen, Trajectory, trajectory
 from emt_plugin.records import PairKey, PairRecord, Row
 from emt_plugin.scoring.reader import Reader
 from emt_plugin.scoring.tokens import words_of

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from emt_plugin.analysis import largest_loss, steps
+from emt_plugin.analysis.steps import VISION_PROBE
 from emt_plugin.catalog import ImageSetSpec, ModelSpec, display
 from emt_plugin.data import ImageSet, load_image_set
 from emt_plugin.evaluation.models import Model, ModelLoader
@@ -19,8 +21,6 @@ from emt_plugin.evaluation.progress import Progress, no_progress
 from emt_plugin.evaluation.repeating import repeated
 from emt_plugin.evaluation.scorers import PairScorers
 from emt_plugin.evaluation.thumbs import write_thumbs
-from emt_plugin.forgetting import largest_loss, steps
-from emt_plugin.forgetting.steps import VISION_PROBE
 from emt_plugin.gate import Reference, Tolerance, with_itself
 from emt_plugin.gate.tolerances import accepted_of
 from emt_plugin.history.compare import flips

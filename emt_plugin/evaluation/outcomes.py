@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from emt_plugin.forgetting.steps import (
+from emt_plugin.analysis.steps import (
     ANSWER,
     CLEAN_ANSWER,
     ENCODER,

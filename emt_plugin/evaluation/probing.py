@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from emt_plugin.analysis.steps import PROJECTOR_PROBE, VISION_PROBE
 from emt_plugin.data import ImageSet, Item, load_train
 from emt_plugin.evaluation.models import Model
 from emt_plugin.evaluation.progress import Progress, no_progress
-from emt_plugin.forgetting.steps import PROJECTOR_PROBE, VISION_PROBE
 from emt_plugin.store import Store, code_hash
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from emt_plugin.forgetting import Change, Keep, Loss, Step, Trajectory
-from emt_plugin.forgetting.trajectory import Cell, ClassLoss, State
+from emt_plugin.analysis import Change, Keep, Loss, Step, Trajectory
+from emt_plugin.analysis.trajectory import Cell, ClassLoss, State
 from emt_plugin.gate import Comparison, Reference, Tolerance
 from emt_plugin.records.changes import Difference, PairChange, Repeat, RunChanges, Shard, Trend, TrendPoint
 from emt_plugin.stats import LEVEL, wilson_interval

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from emt_plugin.forgetting.steps import MEANING, SUPERVISED, Step
+from emt_plugin.analysis.steps import MEANING, SUPERVISED, Step
 from emt_plugin.gate import Comparison
 from emt_plugin.report.words import interval, percent, points
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil, floor
 
-from emt_plugin.forgetting import Trajectory
-from emt_plugin.forgetting.trajectory import Cell, State
+from emt_plugin.analysis import Trajectory
+from emt_plugin.analysis.trajectory import Cell, State
 from emt_plugin.report.trajectory_words import changed, state_name
 from emt_plugin.report.words import percent, points
 

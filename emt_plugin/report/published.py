@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from emt_plugin.analysis import Trajectory
 from emt_plugin.catalog.published import PublishedRow, published
-from emt_plugin.forgetting import Trajectory
 from emt_plugin.records import PairRecord, RunRecord
 from emt_plugin.report.words import percent
 

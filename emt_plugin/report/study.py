@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from emt_plugin.forgetting import Change, Trajectory
+from emt_plugin.analysis import Change, Trajectory
 from emt_plugin.records import RecordError, RunRecord
 from emt_plugin.report import trajectory_words as words
 from emt_plugin.report.marks import marks, put_between

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from emt_plugin.forgetting import Trajectory
+from emt_plugin.analysis import Trajectory
 from emt_plugin.records import RunRecord
 from emt_plugin.report import since_words, trajectory_words
 from emt_plugin.report.terminal import HEAD, notes, row

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+from emt_plugin.analysis.steps import ANSWER, CLEAN_ANSWER, ENCODER, ORDER
 from emt_plugin.errors import one_line
-from emt_plugin.forgetting.steps import ANSWER, CLEAN_ANSWER, ENCODER, ORDER
 from emt_plugin.history.file import History
 from emt_plugin.records import PairRecord, Row, RunChanges, RunRecord
 from emt_plugin.report import since_words, trajectory_words

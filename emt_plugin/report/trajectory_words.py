@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from emt_plugin.forgetting import Change, Trajectory
-from emt_plugin.forgetting.trajectory import Cell, State
+from emt_plugin.analysis import Change, Trajectory
+from emt_plugin.analysis.trajectory import Cell, State
 from emt_plugin.report.words import percent, points
 
 MARKS = {"PASS": "", "FAIL": " ✗", "INCONCLUSIVE": " ?", None: ""}

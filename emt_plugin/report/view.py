@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from emt_plugin.forgetting import Trajectory
+from emt_plugin.analysis import Trajectory
 from emt_plugin.gate import Comparison
 from emt_plugin.records import Flip, PairChange, Row, RunChanges, RunRecord
 from emt_plugin.report import since_words, trajectory_words, words

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from emt_plugin.analysis.steps import CLEAN_ANSWER
 from emt_plugin.errors import one_line
-from emt_plugin.forgetting.steps import CLEAN_ANSWER
 from emt_plugin.gate import Comparison
 from emt_plugin.records import PairRecord, Row, RunRecord
 from emt_plugin.report.visible import cut

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, false_discovery_control
 
-from emt_plugin.forgetting import Change, checkpoint_to_keep, mean_change, metrics, paired_change
-from emt_plugin.forgetting.trajectory import Moment, Seen, classes_gone, trajectory
+from emt_plugin.analysis import Change, checkpoint_to_keep, mean_change, metrics, paired_change
+from emt_plugin.analysis.trajectory import Moment, Seen, classes_gone, trajectory
 from emt_plugin.stats import PairedCounts, benjamini_hochberg, mcnemar, tango_interval
 
 VERDICTS = st.sampled_from(["PASS", "FAIL", "INCONCLUSIVE", None])

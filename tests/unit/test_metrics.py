@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emt_plugin.catalog.published import published
-from emt_plugin.forgetting import checkpoint_to_keep
-from emt_plugin.forgetting.metrics import (
+from emt_plugin.analysis import checkpoint_to_keep
+from emt_plugin.analysis.metrics import (
     average_accuracy,
     backward_transfer,
     forgetting_from_first,
@@ -19,6 +18,7 @@ from emt_plugin.forgetting.metrics import (
     generalisation_gain,
     retention,
 )
+from emt_plugin.catalog.published import published
 
 # avalanche-lib's test of its forgetting metrics; task i is learned in state i.
 AVALANCHE = [[1, 0, 0], [0.5, 0.8, 1], [0.2, 1, 0.5]]

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from emt_plugin.analysis import Keep, Loss, Step, Trajectory
+from emt_plugin.analysis.trajectory import ClassLoss
 from emt_plugin.cli import main
-from emt_plugin.forgetting import Keep, Loss, Step, Trajectory
-from emt_plugin.forgetting.trajectory import ClassLoss
 from emt_plugin.gate import Tolerance
 from emt_plugin.records import (
     Difference,

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from emt_plugin.analysis import paired_change
+from emt_plugin.analysis.trajectory import Moment, Seen, Trajectory, trajectory
 from emt_plugin.cli import main
-from emt_plugin.forgetting import paired_change
-from emt_plugin.forgetting.trajectory import Moment, Seen, Trajectory, trajectory
 from emt_plugin.records import RunRecord
 from emt_plugin.report import render, trajectory_words, write_summary
 from emt_plugin.report.curves import curves, heat_map

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from emt_plugin.forgetting.change import Change, mean_change, paired_change
-from emt_plugin.forgetting.keep import Judged, Keep, checkpoint_to_keep
-from emt_plugin.forgetting.metrics import average_accuracy, retention
+from emt_plugin.analysis.change import Change, mean_change, paired_change
+from emt_plugin.analysis.keep import Judged, Keep, checkpoint_to_keep
+from emt_plugin.analysis.metrics import average_accuracy, retention
 from emt_plugin.stats import benjamini_hochberg, mcnemar
 
 MOST_CLASSES = 5
