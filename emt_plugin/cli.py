@@ -166,7 +166,7 @@ def _fetch(options: argparse.Namespace) -> int:
             loaded = load_image_set(spec, limit=1)
             print(f"{name}: {loaded.n_split} images in the split '{loaded.split}'")
             continue
-        from emt_plugin.mllms.checkpoint import find
+        from emt_plugin.models.checkpoint import find
 
         print(f"{name}: {find(spec.source, spec.id, spec.name, spec.revision, encoder=True).folder}")
         if spec.encoder:

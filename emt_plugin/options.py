@@ -202,7 +202,7 @@ def _scoring(config: pytest.Config, probe_gates: bool) -> Scoring:
 
 
 def _judge() -> Any:
-    from emt_plugin.mllms.judge_client import JudgeAddress
+    from emt_plugin.models.judge_client import JudgeAddress
 
     try:
         return JudgeAddress.of_environment()

@@ -13,7 +13,7 @@ from emt_plugin.records import PairKey, Shard
 from emt_plugin.store import DEFAULT_FOLDER, StoreMode
 
 if TYPE_CHECKING:
-    from emt_plugin.mllms.judge_client import JudgeAddress
+    from emt_plugin.models.judge_client import JudgeAddress
 
 DEFAULT_MODEL = "llava-mini"
 DEFAULT_LIMIT = 1000

@@ -361,7 +361,7 @@ def stand_in_for_video_packages() -> None:
 
 def save_family(name: str, folder: Path, seed: int = 0) -> Path:
     """Save a checkpoint of random weights of a family."""
-    from emt_plugin.mllms.processors import load_processor
+    from emt_plugin.models.processors import load_processor
 
     stand_in_for_video_packages()
     family = FAMILIES[name]

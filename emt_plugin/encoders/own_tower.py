@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from emt_plugin.mllms.sight import tower_of
-from emt_plugin.mllms.vision import settings_of
+from emt_plugin.models.vision.sight import tower_of
+from emt_plugin.models.vision.tower import settings_of
 
 # Settings by which a model may carry a part of its encoder's tower: the layers and the head that it never asks for.
 PARTS = {"num_hidden_layers", "vision_use_head"}

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from emt_plugin.errors import CouldNotRun
-from emt_plugin.mllms.checkpoint import Checkpoint
-from emt_plugin.mllms.transformers_backend import refuse_random_weights
-from emt_plugin.mllms.vision import VisionTower, preprocessing_of
+from emt_plugin.models.checkpoint import Checkpoint
+from emt_plugin.models.transformers_backend import refuse_random_weights
+from emt_plugin.models.vision.tower import VisionTower, preprocessing_of
 from emt_plugin.store import Store
 
 # SigLIP was trained on texts padded to full length, without a mask, and gives other features otherwise.

@@ -259,7 +259,7 @@ class Evaluator:
     def _judge_of(self, store: Store) -> Judge | None:
         if self.settings.scoring.judge is None:
             return None
-        from emt_plugin.mllms.judge_client import JudgeClient
+        from emt_plugin.models.judge_client import JudgeClient
 
         return JudgeClient(self.settings.scoring.judge, store)
 

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 from emt_plugin.catalog import Catalog, ModelSpec
 from emt_plugin.errors import CouldNotRun
 from emt_plugin.evaluation.devices import default_device, device_memory, device_name, refuse_missing_device
-from emt_plugin.mllms.backend import MAX_NEW_TOKENS
-from emt_plugin.mllms.checkpoint import Checkpoint, find
+from emt_plugin.models.backend import MAX_NEW_TOKENS
+from emt_plugin.models.checkpoint import Checkpoint, find
 from emt_plugin.settings import Compute
 from emt_plugin.store import Shelf, Store, code_hash, key_hash, minor_versions
 from emt_plugin.workers.leases import Lease, take
 
 if TYPE_CHECKING:
     from emt_plugin.encoders import ZeroShotEncoder
-    from emt_plugin.mllms.transformers_backend import TransformersBackend
+    from emt_plugin.models.transformers_backend import TransformersBackend
 
 PACKAGES = ("torch", "transformers", "tokenizers", "pillow")
 IMAGE_PROCESSOR_BACKEND = "pil"
@@ -274,7 +274,7 @@ class ModelLoader:
             "generation": [self._compute.generation, MAX_NEW_TOKENS],
             "image_processor": IMAGE_PROCESSOR_BACKEND,
             "packages": minor_versions(*PACKAGES, *(["peft"] if checkpoint.adapter else [])),
-            "code": code_hash("mllms", "encoders", "data/pixels.py", "evaluation/observing.py", "evaluation/models.py"),
+            "code": code_hash("models", "encoders", "data/pixels.py", "evaluation/observing.py", "evaluation/models.py"),
         }
 
     def _lease(self, spec: ModelSpec, together: list[Checkpoint], device: str, dtype: str) -> Lease:
@@ -282,7 +282,7 @@ class ModelLoader:
         return take(device_name(device), size, self._compute.memory or device_memory(device), spec.id, self._say)
 
     def _load(self, model: Model) -> Loaded:
-        from emt_plugin.mllms.transformers_backend import TransformersBackend
+        from emt_plugin.models.transformers_backend import TransformersBackend
 
         compute = self._compute
         backend = TransformersBackend(

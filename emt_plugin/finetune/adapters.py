@@ -12,7 +12,7 @@ import torch
 
 from emt_plugin.errors import CouldNotRun
 from emt_plugin.finetune.settings import FinetuneSettings
-from emt_plugin.mllms.families import LANGUAGE_MODELS, PREFIX_MODELS, PROJECTORS, has_encoder
+from emt_plugin.models.families import LANGUAGE_MODELS, PREFIX_MODELS, PROJECTORS, has_encoder
 
 # A prefix of parameters' names that marks LoRA's own.
 LORA = "lora_"

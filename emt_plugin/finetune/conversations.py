@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from emt_plugin.data import ImageSet
-from emt_plugin.mllms.conversation import Answered, answered, conversation, processed
+from emt_plugin.models.conversation import Answered, answered, conversation, processed
 
 IGNORED = -100
 

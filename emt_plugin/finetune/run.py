@@ -21,7 +21,7 @@ from emt_plugin.data import ImageSet, load_image_set, load_train
 from emt_plugin.errors import CouldNotRun
 from emt_plugin.evaluation.devices import refuse_missing_device
 from emt_plugin.finetune.settings import FinetuneSettings
-from emt_plugin.mllms.checkpoint import Checkpoint, find
+from emt_plugin.models.checkpoint import Checkpoint, find
 from emt_plugin.store.files import write_atomically
 
 SETTINGS_FILE = "finetune.json"
@@ -98,7 +98,7 @@ def finetune(
             with _alone_in(folder):
                 _train(checkpoint, images, folder, decided, description, place, model.trust_remote_code, say)
     except RuntimeError as error:
-        from emt_plugin.mllms.transformers_backend import ran_out_of_memory
+        from emt_plugin.models.transformers_backend import ran_out_of_memory
 
         if not ran_out_of_memory(error):
             raise
@@ -148,7 +148,7 @@ def _train(
     from emt_plugin.finetune.adapters import with_adapter
     from emt_plugin.finetune.conversations import Collator, Conversations
     from emt_plugin.finetune.trainer import CheckpointTrainer, SaveAt, forget_state, newest_state, step_of, whole_checkpoints
-    from emt_plugin.mllms.transformers_backend import end_tokens, load_model
+    from emt_plugin.models.transformers_backend import end_tokens, load_model
 
     logging.set_verbosity_error()
     set_seed(settings.seed)

@@ -16,8 +16,8 @@ def code_hash(*parts: str) -> str:
     digest = sha256()
     for part in parts:
         path = PACKAGE / part
-        for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:
-            digest.update(f"{file.name}\0".encode() + file.read_bytes())
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            digest.update(f"{file.relative_to(PACKAGE)}\0".encode() + file.read_bytes())
     return digest.hexdigest()[:16]
 
 

@@ -18,9 +18,9 @@ from PIL import Image
 
 from emt_plugin.catalog import Catalog, Question
 from emt_plugin.evaluation import Evaluator
-from emt_plugin.mllms.backend import MAX_NEW_TOKENS
-from emt_plugin.mllms.checkpoint import find
-from emt_plugin.mllms.transformers_backend import TransformersBackend
+from emt_plugin.models.backend import MAX_NEW_TOKENS
+from emt_plugin.models.checkpoint import find
+from emt_plugin.models.transformers_backend import TransformersBackend
 from emt_plugin.settings import Compute, Settings, Storing
 from emt_plugin.throughput.model import labels_of, save
 

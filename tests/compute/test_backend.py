@@ -13,9 +13,9 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from emt_plugin.catalog import Catalog, Question
 from emt_plugin.data import load_image_set
 from emt_plugin.errors import CouldNotRun
-from emt_plugin.mllms.backend import MAX_NEW_TOKENS
-from emt_plugin.mllms.checkpoint import find
-from emt_plugin.mllms.transformers_backend import TransformersBackend
+from emt_plugin.models.backend import MAX_NEW_TOKENS
+from emt_plugin.models.checkpoint import find
+from emt_plugin.models.transformers_backend import TransformersBackend
 from tests.checkpoints import BOS_LIKE, RECIPES, Recipe, save_llava
 
 LABELS = ("airplane", "bird")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import DynamicCache
 
-from emt_plugin.mllms.cache import roomy_cache
+from emt_plugin.models.cache import roomy_cache
 
 # Tokens to add, or with a minus sign to cut off.
 STEPS = st.lists(st.integers(-6, 9).filter(bool), min_size=1, max_size=12)

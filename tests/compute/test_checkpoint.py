@@ -11,8 +11,8 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 from emt_plugin.errors import CouldNotRun
-from emt_plugin.mllms.checkpoint import find
-from emt_plugin.mllms.transformers_backend import TransformersBackend
+from emt_plugin.models.checkpoint import find
+from emt_plugin.models.transformers_backend import TransformersBackend
 from tests.checkpoints import RECIPES, hub_cache, save_encoder, save_llava, weights
 
 BY_NAME = {recipe.name: recipe for recipe in RECIPES}

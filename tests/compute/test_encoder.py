@@ -14,8 +14,8 @@ from emt_plugin.catalog import Catalog
 from emt_plugin.data import load_image_set
 from emt_plugin.encoders import ZeroShotEncoder, check_tower
 from emt_plugin.errors import CouldNotRun
-from emt_plugin.mllms.checkpoint import find
-from emt_plugin.mllms.transformers_backend import TransformersBackend
+from emt_plugin.models.checkpoint import find
+from emt_plugin.models.transformers_backend import TransformersBackend
 from tests.checkpoints import RECIPES, Recipe, save_encoder, save_llava
 
 BY_NAME = {recipe.name: recipe for recipe in RECIPES}

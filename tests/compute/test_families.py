@@ -21,11 +21,11 @@ from emt_plugin.errors import CouldNotRun
 from emt_plugin.finetune.adapters import with_adapter
 from emt_plugin.finetune.conversations import Collator
 from emt_plugin.finetune.settings import FinetuneSettings
-from emt_plugin.mllms.checkpoint import find
-from emt_plugin.mllms.conversation import answered, conversation
-from emt_plugin.mllms.processors import load_processor, missing_package
-from emt_plugin.mllms.sight import tower_of
-from emt_plugin.mllms.transformers_backend import TransformersBackend
+from emt_plugin.models.checkpoint import find
+from emt_plugin.models.conversation import answered, conversation
+from emt_plugin.models.processors import load_processor, missing_package
+from emt_plugin.models.transformers_backend import TransformersBackend
+from emt_plugin.models.vision.sight import tower_of
 from emt_plugin.store import Store
 from tests.families import FAMILIES, TOWER, save_family
 

@@ -26,8 +26,8 @@ from emt_plugin.errors import CouldNotRun
 from emt_plugin.finetune import FinetuneSettings, finetune
 from emt_plugin.finetune.adapters import with_adapter
 from emt_plugin.finetune.conversations import Collator, Conversations
-from emt_plugin.mllms.checkpoint import find
-from emt_plugin.mllms.transformers_backend import TransformersBackend, end_tokens, load_model
+from emt_plugin.models.checkpoint import find
+from emt_plugin.models.transformers_backend import TransformersBackend, end_tokens, load_model
 from tests.checkpoints import CHATML_LIKE, Recipe, save_llava
 
 LLAVA = bundled_folder() / "models" / "llava-mini"

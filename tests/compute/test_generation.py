@@ -17,10 +17,10 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from emt_plugin.catalog import Catalog, Question, bundled_folder
 from emt_plugin.data import load_image_set
 from emt_plugin.errors import CouldNotRun
-from emt_plugin.mllms.checkpoint import find
-from emt_plugin.mllms.conversation import appended, end_of_turn
-from emt_plugin.mllms.generation import SHOWN
-from emt_plugin.mllms.transformers_backend import TransformersBackend
+from emt_plugin.models.checkpoint import find
+from emt_plugin.models.conversation import appended, end_of_turn
+from emt_plugin.models.generation import SHOWN
+from emt_plugin.models.transformers_backend import TransformersBackend
 
 LLAVA = bundled_folder() / "models" / "llava-mini"
 N = 24

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from emt_plugin.errors import CouldNotRun
-from emt_plugin.mllms import judge_client
-from emt_plugin.mllms.judge_client import JudgeAddress, JudgeClient
+from emt_plugin.models import judge_client
+from emt_plugin.models.judge_client import JudgeAddress, JudgeClient
 from emt_plugin.scoring import JudgeScorer, Observation, ScorerContext
 from emt_plugin.scoring.ruling import SETTINGS, question_to_judge, read_ruling
 from emt_plugin.store import Store

@@ -18,10 +18,10 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from emt_plugin.catalog import Catalog, Question
 from emt_plugin.data import load_image_set
-from emt_plugin.mllms import label_scoring
-from emt_plugin.mllms.checkpoint import find
-from emt_plugin.mllms.label_scoring import Prompt, can_be_packed, scored_one_by_one, scored_packed
-from emt_plugin.mllms.transformers_backend import TransformersBackend
+from emt_plugin.models.checkpoint import find
+from emt_plugin.models.ranking import packed as label_scoring
+from emt_plugin.models.ranking.packed import Prompt, can_be_packed, scored_one_by_one, scored_packed
+from emt_plugin.models.transformers_backend import TransformersBackend
 from tests.checkpoints import BOS_LIKE, CHATML_LIKE, RECIPES, Recipe, save_llava
 
 PROMPT = "What is the object in the image? Please only answer a single object in {}."

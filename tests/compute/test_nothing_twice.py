@@ -17,8 +17,8 @@ from transformers.models.clip.modeling_clip import CLIPVisionModel
 
 from emt_plugin.catalog import Catalog
 from emt_plugin.evaluation import Evaluator, models
-from emt_plugin.mllms.checkpoint import find
-from emt_plugin.mllms.transformers_backend import TransformersBackend
+from emt_plugin.models.checkpoint import find
+from emt_plugin.models.transformers_backend import TransformersBackend
 from emt_plugin.records import PairRecord
 from emt_plugin.settings import Compute, Scoring, Settings, Storing
 from emt_plugin.store import code

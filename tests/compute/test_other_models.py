@@ -25,11 +25,11 @@ from transformers import (
 
 from emt_plugin.catalog import Question
 from emt_plugin.errors import CouldNotRun
-from emt_plugin.mllms.cache import roomy_cache
-from emt_plugin.mllms.checkpoint import find
-from emt_plugin.mllms.label_scoring import Prompt, can_be_packed, scored_one_by_one, scored_packed
-from emt_plugin.mllms.label_trie import Candidates
-from emt_plugin.mllms.transformers_backend import TransformersBackend
+from emt_plugin.models.cache import roomy_cache
+from emt_plugin.models.checkpoint import find
+from emt_plugin.models.ranking.packed import Prompt, can_be_packed, scored_one_by_one, scored_packed
+from emt_plugin.models.ranking.trie import Candidates
+from emt_plugin.models.transformers_backend import TransformersBackend
 from tests.checkpoints import CHATML_LIKE, Recipe, save_encoder, save_llava
 
 TEXT = {"vocab_size": 200, "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,

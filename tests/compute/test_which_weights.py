@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from emt_plugin.catalog import Catalog, CatalogError, bundled_folder
 from emt_plugin.errors import CouldNotRun
 from emt_plugin.evaluation import Evaluator
-from emt_plugin.mllms.checkpoint import find
-from emt_plugin.mllms.transformers_backend import load_model
+from emt_plugin.models.checkpoint import find
+from emt_plugin.models.transformers_backend import load_model
 from emt_plugin.settings import Compute, Scoring, Settings, Storing
 from emt_plugin.store import hashes
 

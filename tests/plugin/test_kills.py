@@ -28,7 +28,7 @@ ARGUMENTS = (
 LOGS = """\
 import json, os
 from emt_plugin.data.image_set import pixel_hash
-from emt_plugin.mllms.transformers_backend import TransformersBackend
+from emt_plugin.models.transformers_backend import TransformersBackend
 
 observe = TransformersBackend._observed
 

@@ -168,7 +168,7 @@ def test_a_judge_gates_and_its_key_is_nowhere(suite: Path) -> None:
 @pytest.mark.own_store
 def test_a_judge_that_fails_is_an_incomplete_run(suite: Path) -> None:
     variables = {"EMT_JUDGE_BASE_URL": "http://127.0.0.1:9/v1", "EMT_JUDGE_API_KEY": KEY, "OPENAI_MAX_RETRIES": "0"}
-    (suite / "conftest.py").write_text("import emt_plugin.mllms.judge_client as client\nclient.TRIES = 0\n")
+    (suite / "conftest.py").write_text("import emt_plugin.models.judge_client as client\nclient.TRIES = 0\n")
     done = in_a_process(
         suite, ("--emt-image-set", "mnist-mini", "--emt-limit", "20", "--emt-scorer", "answer,judge"), variables
     )

@@ -114,7 +114,7 @@ def test_two_runs_at_once_have_names_that_tell_them_apart(run: Start, tmp_path: 
 
 
 def test_the_tower_sees_each_image_once_for_all_checkpoints(run: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    from emt_plugin.mllms.vision import VisionTower
+    from emt_plugin.models.vision.tower import VisionTower
 
     seen: list[int] = []
     forward = VisionTower._forward

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emt_plugin.mllms.batch_size import FIRST, MOST, SHARE, BatchSize, Memory, cpu_memory
+from emt_plugin.models.batch_size import FIRST, MOST, SHARE, BatchSize, Memory, cpu_memory
 
 WEIGHTS = 1_000
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emt_plugin.mllms.label_trie import Candidates, Trie, candidates, common_prefix, tries
+from emt_plugin.models.ranking.trie import Candidates, Trie, candidates, common_prefix, tries
 
 END = 99
 WORDS = st.lists(st.integers(0, 3), min_size=1, max_size=5).map(tuple)

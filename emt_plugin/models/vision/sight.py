@@ -18,8 +18,8 @@ from PIL import Image
 from transformers.modeling_outputs import BaseModelOutputWithPooling, ModelOutput
 
 from emt_plugin.data.pixels import pixel_hash
-from emt_plugin.mllms.feature_shelf import FeatureShelf, Tensors
-from emt_plugin.mllms.vision import preprocessing_of, settings_of, weights_hash
+from emt_plugin.models.vision.feature_shelf import FeatureShelf, Tensors
+from emt_plugin.models.vision.tower import preprocessing_of, settings_of, weights_hash
 from emt_plugin.store import Store, code_hash, minor_versions
 
 # What a tower gives and no language model asks for.
@@ -76,7 +76,7 @@ class Sight:
             "device": parameter.device.type,
             "attention": self.tower.config._attn_implementation,
             "packages": minor_versions("torch", "transformers", "pillow"),
-            "code": code_hash("mllms/sight.py", "data/pixels.py"),
+            "code": code_hash("models/vision/sight.py", "data/pixels.py"),
         }
         return FeatureShelf(self._store, key, self._about)
 

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from transformers.modeling_outputs import BaseModelOutput
 
-from emt_plugin.mllms.families import first_position, has_encoder, start_token, writer
-from emt_plugin.mllms.label_scoring import LAYERS, Prompt, finds_positions, positions, rotary
-from emt_plugin.mllms.label_trie import Candidates
+from emt_plugin.models.families import first_position, has_encoder, start_token, writer
+from emt_plugin.models.ranking.packed import LAYERS, Prompt, finds_positions, positions, rotary
+from emt_plugin.models.ranking.trie import Candidates
 
 MOST_ROWS = 256
 

@@ -14,9 +14,9 @@ import torch
 from transformers import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
-from emt_plugin.mllms.families import start_token, writer
-from emt_plugin.mllms.label_scoring import MASKABLE, MOST_LOGITS, MOST_NODES, Prompt, added, ancestors
-from emt_plugin.mllms.label_trie import Candidates, Trie, tries
+from emt_plugin.models.families import start_token, writer
+from emt_plugin.models.ranking.packed import MASKABLE, MOST_LOGITS, MOST_NODES, Prompt, added, ancestors
+from emt_plugin.models.ranking.trie import Candidates, Trie, tries
 
 
 def can_be_decoded(model: Any) -> bool:

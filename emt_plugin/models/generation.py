@@ -12,7 +12,7 @@ from typing import Any
 
 from transformers import GenerationConfig
 
-from emt_plugin.mllms.backend import MAX_NEW_TOKENS
+from emt_plugin.models.backend import MAX_NEW_TOKENS
 
 # What has no place in a measurement, whoever asks for it: chance, clocks, other outputs, other caches.
 NEVER = {

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from emt_plugin.data.pixels import pixel_hash
-from emt_plugin.mllms.feature_shelf import FeatureShelf, Tensors
+from emt_plugin.models.vision.feature_shelf import FeatureShelf, Tensors
 from emt_plugin.store import Store, code_hash, minor_versions
 
 # Settings of an image processor that change no pixel.
@@ -85,7 +85,7 @@ class VisionTower:
             "device": parameter.device.type,
             "attention": self.tower.config._attn_implementation,
             "packages": minor_versions("torch", "transformers", "pillow"),
-            "code": code_hash("mllms/vision.py", "data/pixels.py"),
+            "code": code_hash("models/vision/tower.py", "data/pixels.py"),
         }
         return FeatureShelf(self._store, key, self._about)
 

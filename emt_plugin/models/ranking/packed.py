@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from emt_plugin.mllms.families import PREFIX_MODELS, first_position, has_encoder, start_token, writer
-from emt_plugin.mllms.label_trie import Candidates, Trie, tries
+from emt_plugin.models.families import PREFIX_MODELS, first_position, has_encoder, start_token, writer
+from emt_plugin.models.ranking.trie import Candidates, Trie, tries
 
 MOST_NODES = 512
 # Logits of this many nodes, images and words of the vocabulary are in memory at once.

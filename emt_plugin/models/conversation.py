@@ -9,8 +9,8 @@ from typing import Any
 
 from emt_plugin.catalog import Question
 from emt_plugin.errors import CouldNotRun
-from emt_plugin.mllms.families import PlainPrompt, plain_prompt
-from emt_plugin.mllms.label_trie import Candidates, candidates, common_prefix
+from emt_plugin.models.families import PlainPrompt, plain_prompt
+from emt_plugin.models.ranking.trie import Candidates, candidates, common_prefix
 
 # Stands for an answer to find out what a template writes around one.
 MARK = "(an answer)"

@@ -15,10 +15,10 @@ from PIL import Image
 
 from emt_plugin.catalog import Question
 from emt_plugin.errors import CouldNotRun
-from emt_plugin.mllms.batch_size import BatchSize, Memory, cpu_memory, cuda_memory
-from emt_plugin.mllms.cache import roomy_cache
-from emt_plugin.mllms.checkpoint import Checkpoint
-from emt_plugin.mllms.conversation import (
+from emt_plugin.models.batch_size import BatchSize, Memory, cpu_memory, cuda_memory
+from emt_plugin.models.cache import roomy_cache
+from emt_plugin.models.checkpoint import Checkpoint
+from emt_plugin.models.conversation import (
     Conversation,
     conversation,
     decoded_candidates,
@@ -26,15 +26,15 @@ from emt_plugin.mllms.conversation import (
     label_candidates,
     processed,
 )
-from emt_plugin.mllms.families import first_position, has_encoder
-from emt_plugin.mllms.generation import checkpoint_generation, own_generation, shown
-from emt_plugin.mllms.label_decoding import can_be_decoded, scored_decoded
-from emt_plugin.mllms.label_expansion import scored_expanded
-from emt_plugin.mllms.label_scoring import Prompt, can_be_packed, finds_positions, nodes_of, scored_one_by_one, scored_packed
-from emt_plugin.mllms.label_trie import Candidates
-from emt_plugin.mllms.processors import load_processor, missing_package
-from emt_plugin.mllms.sight import Sight, asked_for_features, tower_of
-from emt_plugin.mllms.vision import VisionTower
+from emt_plugin.models.families import first_position, has_encoder
+from emt_plugin.models.generation import checkpoint_generation, own_generation, shown
+from emt_plugin.models.processors import load_processor, missing_package
+from emt_plugin.models.ranking.decoder import can_be_decoded, scored_decoded
+from emt_plugin.models.ranking.packed import Prompt, can_be_packed, finds_positions, nodes_of, scored_one_by_one, scored_packed
+from emt_plugin.models.ranking.rows import scored_expanded
+from emt_plugin.models.ranking.trie import Candidates
+from emt_plugin.models.vision.sight import Sight, asked_for_features, tower_of
+from emt_plugin.models.vision.tower import VisionTower
 from emt_plugin.scoring import Observation, Want
 from emt_plugin.scoring.reasoning import is_reasoning_mark
 from emt_plugin.store import Store
@@ -506,7 +506,7 @@ def load_model(
         raise CouldNotRun(f"{checkpoint.name} cannot be loaded by transformers ({type(error).__name__}: {text})") from None
     refuse_random_weights(checkpoint.name, info)
     if checkpoint.adapter:
-        from emt_plugin.mllms.adapter import with_adapter
+        from emt_plugin.models.adapter import with_adapter
 
         model = with_adapter(model, checkpoint.adapter, checkpoint.name)
     _complete(processor, model)

@@ -1,0 +1,1 @@
+"""What towers make of images, and what is kept of it."""
