@@ -15,6 +15,7 @@ from emt_plugin.gate import Tolerances, TolerancesError
 from emt_plugin.gate.tolerances import ACCEPTED_BY, parse_tolerance, refuse_inline_tables
 from emt_plugin.records import Shard
 from emt_plugin.scoring import ScorerError, scorer_factory
+from emt_plugin.scoring.judge_address import JudgeAddress
 from emt_plugin.settings import (
     DEFAULT_LIMIT,
     DEFAULT_MODEL,
@@ -202,8 +203,6 @@ def _scoring(config: pytest.Config, probe_gates: bool) -> Scoring:
 
 
 def _judge() -> Any:
-    from emt_plugin.models.judge_client import JudgeAddress
-
     try:
         return JudgeAddress.of_environment()
     except ValueError as error:

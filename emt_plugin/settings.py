@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from emt_plugin.catalog import Catalog, ImageSetSpec, ModelSpec, TrajectorySpec
 from emt_plugin.gate import Tolerances
 from emt_plugin.records import PairKey, Shard
+from emt_plugin.scoring.judge_address import JudgeAddress
 from emt_plugin.store import DEFAULT_FOLDER, StoreMode
-
-if TYPE_CHECKING:
-    from emt_plugin.models.judge_client import JudgeAddress
 
 DEFAULT_MODEL = "llava-mini"
 DEFAULT_LIMIT = 1000

@@ -10,8 +10,9 @@ import pytest
 
 from emt_plugin.errors import CouldNotRun
 from emt_plugin.models import judge_client
-from emt_plugin.models.judge_client import JudgeAddress, JudgeClient
+from emt_plugin.models.judge_client import JudgeClient
 from emt_plugin.scoring import JudgeScorer, Observation, ScorerContext
+from emt_plugin.scoring.judge_address import JudgeAddress
 from emt_plugin.scoring.ruling import SETTINGS, question_to_judge, read_ruling
 from emt_plugin.store import Store
 from tests.judges import RULINGS, Answer, answered, completion, refusal, save_judge, served
