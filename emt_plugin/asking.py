@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from emt_plugin.run_folder import FOLDER_KEY, Claim, new_run_id
+from emt_plugin.runs.folder import FOLDER_KEY, Claim, new_run_id
 
 CONTROLLER = "emt-controller"
 WOULD_BE: pytest.StashKey[Path] = pytest.StashKey()

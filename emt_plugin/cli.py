@@ -14,10 +14,10 @@ from pathlib import Path
 from emt_plugin import sizes
 from emt_plugin.catalog import Catalog, CatalogError, ImageSetSpec, ModelSpec
 from emt_plugin.errors import CouldNotRun
-from emt_plugin.history import HistoryError
 from emt_plugin.records import RecordError, RunRecord
 from emt_plugin.report import study
 from emt_plugin.report.marks import MarksError
+from emt_plugin.runs.history import HistoryError
 from emt_plugin.runs_cli import add_run_commands
 from emt_plugin.store import DEFAULT_FOLDER, prune, shelves
 from emt_plugin.throughput import table as timings_table

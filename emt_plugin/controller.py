@@ -31,7 +31,7 @@ from emt_plugin.records import (
     write_predictions,
 )
 from emt_plugin.records.adjusting import adjusted, why_incomplete
-from emt_plugin.run_folder import Claim, claimed
+from emt_plugin.runs.folder import Claim, claimed
 from emt_plugin.settings import Settings
 from emt_plugin.workers.place import PLACE
 
@@ -251,11 +251,11 @@ class Controller:
         report = self._settings.report
         if not report.compare and not report.history:
             return run, {}
-        from emt_plugin.earlier import beside_earlier
-        from emt_plugin.history import HistoryError
+        from emt_plugin.runs.beside import beside_earlier
+        from emt_plugin.runs.history import HistoryError
 
         try:
-            return beside_earlier(run, rows, report)
+            return beside_earlier(run, rows, report.compare, report.history)
         except (HistoryError, RecordError) as error:
             return incomplete(run, str(error)), {}
 
@@ -264,9 +264,9 @@ class Controller:
         path = self._settings.report.history
         if path is None:
             return run
-        from emt_plugin.earlier import remember
-        from emt_plugin.history import HistoryError
         from emt_plugin.report import write_all
+        from emt_plugin.runs.beside import remember
+        from emt_plugin.runs.history import HistoryError
 
         try:
             remember(run, rows, path)
@@ -293,7 +293,7 @@ class Controller:
     def _trajectories(self, pairs: list[PairRecord], rows: Rows) -> tuple[Trajectory, ...]:
         if not self._settings.trajectories:
             return ()
-        from emt_plugin.trajectories import trajectories_of
+        from emt_plugin.runs.trajectories import trajectories_of
 
         image_sets = list(dict.fromkeys(image_set for _, image_set in self._settings.pairs))
         selected = {pair.key.image_set for pair in pairs}
@@ -347,7 +347,7 @@ def check_history(path: Path | None) -> None:
     """
     if path is None:
         return
-    from emt_plugin.history.file import HistoryError, check_appendable
+    from emt_plugin.runs.history import HistoryError, check_appendable
 
     try:
         check_appendable(path)

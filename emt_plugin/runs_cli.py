@@ -6,14 +6,19 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from emt_plugin.gate.exit_code import FAILED, INCOMPLETE, INCONCLUSIVE, PASSED, USAGE
-from emt_plugin.history import HistoryError, pin, read_history
 from emt_plugin.records import Flip, RecordError, RunChanges, RunRecord
 from emt_plugin.records.adjusting import more
 from emt_plugin.records.journal import predictions_file
-from emt_plugin.settings import REPORT_MODES, Reporting
+from emt_plugin.runs.history import HistoryError, pin, read_history
+from emt_plugin.settings import REPORT_MODES
+
+if TYPE_CHECKING:
+    from emt_plugin.report.html import Source
 
 Add = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
 MOST_FLIPS = 10
@@ -57,9 +62,11 @@ def _positive(text: str) -> int:
 
 def _report(options: argparse.Namespace) -> int:
     from emt_plugin.report import write_all
+    from emt_plugin.report.html import read_source
 
     with _readable(options.folder):
-        written = write_all(options.folder, options.report, options.compare)
+        source = read_source(options.folder)
+        written = write_all(options.folder, options.report, _beside(source, options.compare) if options.compare else source)
     for path in written:
         print(path)
     run = RunRecord.read(options.folder)
@@ -67,6 +74,14 @@ def _report(options: argparse.Namespace) -> int:
     if bare:
         print(f"emt: there are no predictions beside the record of {bare[0]}{more(bare)}: classes and images are left out")
     return 0
+
+
+def _beside(source: Source, folder: Path) -> Source:
+    """What is drawn, with an earlier run beside it, before those that the record has."""
+    from emt_plugin.runs.beside import beside_run, with_first
+
+    named, flips = beside_run(source.run, source.rows, folder)
+    return replace(source, run=replace(source.run, changes=with_first(named.changes[0], source.run.changes)), flips=flips)
 
 
 @contextmanager
@@ -85,8 +100,8 @@ def _readable(folder: Path) -> Iterator[None]:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from emt_plugin.earlier import beside_run, rows_of
     from emt_plugin.gate.tolerances import TolerancesError, checked
+    from emt_plugin.runs.beside import beside_run, rows_of
 
     try:
         if options.tolerance is not None:
@@ -128,17 +143,18 @@ def _code(changes: RunChanges) -> int:
 
 
 def _merge(options: argparse.Namespace) -> int:
-    from emt_plugin.history.file import check_appendable
-    from emt_plugin.merging import MergeError, merge
+    from emt_plugin.report import write_all
     from emt_plugin.report.summary import append_to_step_summary
     from emt_plugin.report.terminal import table
+    from emt_plugin.runs.history import check_appendable
+    from emt_plugin.runs.merging import MergeError, merge
 
     try:
         if options.history:
             check_appendable(options.history)
-        report = Reporting(options.out, options.report, options.compare, options.history)
         with _readable(options.out):
-            run, folder = merge(options.folders, report, grid=not options.no_grid)
+            run, folder = merge(options.folders, options.out, options.compare, options.history, not options.no_grid)
+            write_all(folder, options.report)
     except (MergeError, RecordError, HistoryError, OSError) as error:
         # Runs that do not make one are no verdict, and no pass.
         print(f"emt: {error}", file=sys.stderr)

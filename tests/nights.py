@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from emt_plugin.history import append, changes_since, lines_of, read_history, trends_of
 from emt_plugin.records import PairKey, PairRecord, RunRecord, write_predictions
+from emt_plugin.runs.history import append, read_history
+from emt_plugin.runs.lines import lines_of
+from emt_plugin.runs.since import changes_since, trends_of
 from tests.unit.test_history import outcomes, pair_of, rows_of, run_of
 
 GOOD, BAD = outcomes(90, 10), outcomes(60, 40)

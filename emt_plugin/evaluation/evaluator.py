@@ -23,7 +23,6 @@ from emt_plugin.evaluation.scorers import PairScorers
 from emt_plugin.evaluation.thumbs import write_thumbs
 from emt_plugin.gate import Reference, Tolerance, with_itself
 from emt_plugin.gate.tolerances import accepted_of
-from emt_plugin.history.compare import flips
 from emt_plugin.records import (
     EncoderFacts,
     Flip,
@@ -35,7 +34,8 @@ from emt_plugin.records import (
     Timing,
     read_predictions,
 )
-from emt_plugin.report.gallery import gallery
+from emt_plugin.runs.compare import flips
+from emt_plugin.runs.shown import gallery
 from emt_plugin.scoring import Score
 from emt_plugin.scoring.protocol import Judge
 from emt_plugin.settings import Settings, pair_key

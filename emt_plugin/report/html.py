@@ -44,24 +44,15 @@ class Source:
     flips: dict[str, list[Flip]]
 
 
-def read_source(folder: Path, compare: Path | None = None) -> Source:
+def read_source(folder: Path) -> Source:
     """Read what ``folder`` holds of a run.
 
-    Args:
-        folder: of one run.
-        compare: folder of an earlier run to set beside it, before what the record has.
-
     Raises:
-        RecordError: a folder holds no run record that this version reads.
+        RecordError: it holds no run record that this version reads.
     """
     run = RunRecord.read(folder)
     rows = {pair.key.id: read_predictions(folder, pair.key.file_name) for pair in run.pairs}
-    if compare is None:
-        return Source(folder, run, rows, {pair.key.id: read_flips(folder, pair.key.file_name) for pair in run.pairs})
-    from emt_plugin.earlier import beside_run, with_first
-
-    named, flips = beside_run(run, rows, compare)
-    return Source(folder, replace(run, changes=with_first(named.changes[0], run.changes)), rows, flips)
+    return Source(folder, run, rows, {pair.key.id: read_flips(folder, pair.key.file_name) for pair in run.pairs})
 
 
 def render(folder: Path, mode: ReportMode = "single") -> Path:

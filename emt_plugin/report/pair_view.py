@@ -11,9 +11,9 @@ from emt_plugin.records import Flip, PairRecord, Row, RunRecord
 from emt_plugin.report import words
 from emt_plugin.report.chart import MOST_MATRIX_CLASSES, Matrix, StepBar, matrix, step_bars
 from emt_plugin.report.classes import MOST_CLASSES, MOST_CONFUSIONS, ClassLine, class_lines, confusion, confusions
-from emt_plugin.report.gallery import Picked, gallery, title
 from emt_plugin.report.rerun import one_image
 from emt_plugin.report.visible import cut
+from emt_plugin.runs.shown import Picked, gallery
 from emt_plugin.scoring import IN_THE_PAPER
 
 MOST_ANSWER = 300
@@ -121,7 +121,7 @@ def anchor(name: str) -> str:
 
 def _of_reason(name: str, total: int, pair: PairRecord) -> str:
     return {
-        "lost": f"{total} that {title(pair)}",
+        "lost": f"{total} that {words.lost_title(pair)}",
         "flipped": f"{total} that were right in the compared run and are wrong now",
         "unsaid": f"{total} of which the language model ranks the label first and does not answer it (knows but cannot say)",
     }[name]

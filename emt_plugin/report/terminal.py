@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping, Sequence
 
 from emt_plugin.analysis.steps import ANSWER, CLEAN_ANSWER, ENCODER, ORDER
 from emt_plugin.errors import one_line
-from emt_plugin.history.file import History
 from emt_plugin.records import PairRecord, Row, RunChanges, RunRecord
 from emt_plugin.report import since_words, trajectory_words
 from emt_plugin.report.words import (
@@ -25,6 +24,7 @@ from emt_plugin.report.words import (
     verdict,
     where_it_falls,
 )
+from emt_plugin.runs.history import History
 
 HEAD = ("pair", "n", "model", "reference", "gap", "90% interval", "tolerance", "no class", "well formed", "verdict")
 LEFT = {0, 9}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from emt_plugin.analysis.steps import CLEAN_ANSWER
 from emt_plugin.errors import one_line
 from emt_plugin.gate import Comparison
-from emt_plugin.records import PairRecord, Row, RunRecord
+from emt_plugin.records import PairRecord, RunRecord
 from emt_plugin.report.visible import cut
 
 
@@ -178,9 +178,11 @@ def reader_notes(pair: PairRecord) -> list[str]:
 MOST_ANSWER = 60
 
 
-def knows_but_cannot_say(pair: PairRecord, row: Row) -> bool:
-    """Whether the language model ranks an image's label first and does not answer it."""
-    return row.correct_by("likelihood") is True and row.correct_by("answer") is False
+def lost_title(pair: PairRecord) -> str:
+    """What the images have in common that a pair lost."""
+    if pair.gating is None:
+        return "the model got wrong"
+    return f"{reference_name(pair.gating)} got right and the model wrong"
 
 
 def replayed(run: RunRecord) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from emt_plugin.records import RunPlace
-from emt_plugin.run_folder import FOLDER_KEY
+from emt_plugin.runs.folder import FOLDER_KEY
 
 PLACE: pytest.StashKey[RunPlace] = pytest.StashKey()
 

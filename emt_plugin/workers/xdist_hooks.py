@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from emt_plugin.run_folder import FOLDER_KEY
+from emt_plugin.runs.folder import FOLDER_KEY
 from emt_plugin.settings import Settings
 from emt_plugin.workers.devices import visible_gpus, worker_environment
 from emt_plugin.workers.place import PLACE

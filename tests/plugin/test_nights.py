@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from emt_plugin.cli import main
-from emt_plugin.history import read_history
 from emt_plugin.records import RunRecord, read_flips, read_predictions
+from emt_plugin.runs.history import read_history
 from tests.plugin.conftest import REPOSITORY, Run
 
 Start = Callable[..., Run]

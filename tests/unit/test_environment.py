@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from emt_plugin.environment import command
-from emt_plugin.run_folder import claimed, new_run_id
+from emt_plugin.runs.folder import claimed, new_run_id
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_run_ids_do_not_meet_and_a_folder_is_claimed_once(tmp_path: Path, monkey
     assert len({new_run_id(now) for _ in range(1000)}) == 1000
     assert len(new_run_id(now).rpartition("-")[2]) == 16
     ids = iter(["same", "same", "other"])
-    monkeypatch.setattr("emt_plugin.run_folder.new_run_id", lambda now: next(ids))
+    monkeypatch.setattr("emt_plugin.runs.folder.new_run_id", lambda now: next(ids))
     first, second = (claimed(tmp_path / "build" / "reports", now) for _ in range(2))
     assert (first.folder.name, second.folder.name) == ("same", "other")
     (second.folder / "run.json").write_text("{}")
@@ -58,6 +58,6 @@ def test_run_ids_do_not_meet_and_a_folder_is_claimed_once(tmp_path: Path, monkey
     assert (tmp_path / "build").exists()
     (tmp_path / "build" / "reports").rmdir()
     (tmp_path / "build").rmdir()
-    monkeypatch.setattr("emt_plugin.run_folder.new_run_id", lambda now: "alone")
+    monkeypatch.setattr("emt_plugin.runs.folder.new_run_id", lambda now: "alone")
     claimed(tmp_path / "build" / "reports", now).leave()
     assert not (tmp_path / "build").exists()

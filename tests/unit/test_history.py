@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from emt_plugin.gate import Reference, Tolerance, compare
-from emt_plugin.history import HistoryError, append, changes_since, compare_runs, flips, lines_of, pin, read_history, trends_of
-from emt_plugin.history.file import check_appendable
-from emt_plugin.history.lines import packed, unpacked
 from emt_plugin.records import PairChange, PairKey, PairRecord, Row, RunRecord, ScoreSummary
+from emt_plugin.runs.compare import compare_runs, flips
+from emt_plugin.runs.history import HistoryError, append, check_appendable, pin, read_history
+from emt_plugin.runs.lines import lines_of, packed, unpacked
+from emt_plugin.runs.since import changes_since, trends_of
 from emt_plugin.stats import mcnemar
 
 ENVIRONMENT = {"packages": {"torch": "2.13.0"}, "platform": "Linux x86_64", "python": "3.11.2", "pytest_emt": "0.1.0"}
@@ -298,7 +299,7 @@ def test_a_full_disk_leaves_no_half_run(tmp_path: Path) -> None:
     before = path.read_bytes()
     code = (
         "import resource, sys; from pathlib import Path\n"
-        "from emt_plugin.history import append, read_history, HistoryError\n"
+        "from emt_plugin.runs.history import append, read_history, HistoryError\n"
         "path = Path(sys.argv[1]); lines = read_history(path).lines\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 700,) * 2)\n"
         "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"

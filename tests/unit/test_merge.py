@@ -9,9 +9,8 @@ import pytest
 
 from emt_plugin.cli import main
 from emt_plugin.gate import with_holm
-from emt_plugin.merging import MergeError, joined, merge
 from emt_plugin.records import PairKey, PairRecord, RunRecord, Shard, read_predictions, write_predictions
-from emt_plugin.settings import Reporting
+from emt_plugin.runs.merging import MergeError, joined, merge
 from tests.unit.test_history import outcomes, pair_of, rows_of, run_of
 
 ALL = ("model/a", "model/b", "model/c")
@@ -120,11 +119,10 @@ def test_the_folder_of_the_joined_run_is_whole(tmp_path: Path) -> None:
     first = written(tmp_path / "parts" / "1" / "run1", shard(1, "a", "c", right=100))
     second = written(tmp_path / "parts" / "2", shard(2, "b", right=100))
     history = tmp_path / "history.jsonl"
-    run, folder = merge([first.parent, second], Reporting(tmp_path / "out", history=history))
+    run, folder = merge([first.parent, second], tmp_path / "out", history=history)
     assert RunRecord.read(folder) == run
     assert {pair.key.id: len(read_predictions(folder, pair.key.file_name)) for pair in run.pairs} == dict.fromkeys(ALL, 100)
     assert sorted(path.name for path in (folder / "thumbs").iterdir()) == ["run1.png", "run2.png"]
-    assert {"report.html", "summary.md", "badge.json"} <= {path.name for path in folder.iterdir()}
     assert len(history.read_text().splitlines()) == 3
 
 
@@ -137,5 +135,7 @@ def test_the_command_exits_as_the_joined_run(tmp_path: Path, capsys: pytest.Capt
     out = capsys.readouterr().out
     assert "FAIL: 2 of 3 pairs are below their encoder" in out
     assert "exit code: 1" in out
+    (folder,) = (tmp_path / "out").iterdir()
+    assert {"run.json", "report.html", "summary.md", "badge.json"} <= {path.name for path in folder.iterdir()}
     assert main(["merge", str(tmp_path / "out" / "nothing"), "--out", str(tmp_path / "out")]) == 3
     assert "holds no run.json" in capsys.readouterr().err

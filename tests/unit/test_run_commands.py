@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from emt_plugin.cli import main
-from emt_plugin.history import append, changes_since, lines_of, read_history
 from emt_plugin.records import Flip, PairKey, PairRecord, RunRecord, read_flips, write_flips, write_predictions
+from emt_plugin.runs.history import append, read_history
+from emt_plugin.runs.lines import lines_of
+from emt_plugin.runs.since import changes_since
 from tests.unit.test_history import outcomes, pair_of, rows_of, run_of
 
 Captured = pytest.CaptureFixture[str]

@@ -127,8 +127,8 @@ def test_a_model_on_the_papers_image_sets_stands_beside_the_paper(tmp_path: Path
 
 
 def test_only_answers_without_a_label_of_their_own_set_are_foreign() -> None:
+    from emt_plugin.runs.trajectories import _named
     from emt_plugin.scoring.reader import Reader
-    from emt_plugin.trajectories import _named
 
     readers = {"pets": Reader(["dog", "cat"]), "cifar10 = other": Reader(["dog", "ship"]), "digits": Reader(["7", "8"])}
     answers = ["The object is a dog.", "a ship", "The object is an 8.", "dog or ship", None, "", "a cat and a dog"]

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
-from emt_plugin.history.lines import SCHEMA, Line, checked_line
+from emt_plugin.runs.lines import SCHEMA, Line, checked_line
 
 WAIT_SECONDS = 60
 

@@ -6,33 +6,38 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from emt_plugin.history import append, changes_since, compare_runs, flips, lines_of, read_history, trends_of
+from emt_plugin.runs.history import append, read_history
+from emt_plugin.runs.since import changes_since, trends_of
+from emt_plugin.runs.compare import compare_runs, flips
+from emt_plugin.runs.lines import lines_of
 from emt_plugin.records import Flip, Row, RunChanges, RunRecord, read_predictions
-from emt_plugin.settings import Reporting
 
 Rows = Mapping[str, Sequence[Row]]
 
 
-def beside_earlier(run: RunRecord, rows: Rows, report: Reporting) -> tuple[RunRecord, dict[str, list[Flip]]]:
+def beside_earlier(
+    run: RunRecord, rows: Rows, compare: Path | None, history: Path | None
+) -> tuple[RunRecord, dict[str, list[Flip]]]:
     """The run with what changed since earlier ones, and the images that flipped against the one that was named, by pair.
 
     Args:
         run: its record.
         rows: its images by pair id.
-        report: what it is set beside.
+        compare: folder of the run that was named; None for none.
+        history: the file that it will be appended to; None for none.
 
     Raises:
         RecordError: the run to compare with cannot be read.
         HistoryError: the history cannot be read.
     """
     changes: tuple[RunChanges, ...] = ()
-    if report.history:
-        history, lines = read_history(report.history), lines_of(run, rows)
-        changes = changes_since(history, lines)
-        run = replace(run, trends=trends_of(history, lines))
+    if history:
+        past, lines = read_history(history), lines_of(run, rows)
+        changes = changes_since(past, lines)
+        run = replace(run, trends=trends_of(past, lines))
     flipped: dict[str, list[Flip]] = {}
-    if report.compare:
-        named, flipped = beside_run(run, rows, report.compare)
+    if compare:
+        named, flipped = beside_run(run, rows, compare)
         changes = with_first(named.changes[0], changes)
     return replace(run, changes=changes), flipped
 

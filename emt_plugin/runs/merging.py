@@ -9,13 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from emt_plugin.earlier import beside_earlier, remember, rows_of
+from emt_plugin.runs.beside import beside_earlier, remember, rows_of
 from emt_plugin.gate.exit_code import FAILED, INCOMPLETE, INCONCLUSIVE, PASSED, STOPPED, Outcome, exit_code
 from emt_plugin.records import PairRecord, RunRecord, write_flips
 from emt_plugin.records.adjusting import adjusted, more, why_incomplete
-from emt_plugin.report import write_all
-from emt_plugin.run_folder import claimed, new_run_id
-from emt_plugin.settings import Reporting
+from emt_plugin.runs.folder import claimed, new_run_id
 
 # Of each pair, beside the record.
 CARRIED = ("predictions", "thumbs")
@@ -35,12 +33,16 @@ class Part:
     run: RunRecord
 
 
-def merge(folders: Sequence[Path], report: Reporting, grid: bool = True) -> tuple[RunRecord, Path]:
-    """Join runs into one, and write it as a run writes itself.
+def merge(
+    folders: Sequence[Path], reports: Path, compare: Path | None = None, history: Path | None = None, grid: bool = True
+) -> tuple[RunRecord, Path]:
+    """Join runs into one, and write its record as a run writes its own.
 
     Args:
         folders: of the runs, or folders that hold some.
-        report: where the joined run lands, and what it is set beside.
+        reports: where the joined run gets a folder.
+        compare: folder of an earlier run to set it beside.
+        history: the file to append it to.
         grid: without ``--emt-shard``, refuse to join where a model was not run on an image set of another one.
 
     Returns:
@@ -54,19 +56,18 @@ def merge(folders: Sequence[Path], report: Reporting, grid: bool = True) -> tupl
     """
     parts = [Part(folder, RunRecord.read(folder)) for given in folders for folder in run_folders(given)]
     run = joined([part.run for part in parts], grid)
-    folder = claimed(report.folder, datetime.now(UTC)).folder
+    folder = claimed(reports, datetime.now(UTC)).folder
     run = replace(run, run_id=folder.name)
     for part in parts:
         _carry(part.folder, folder)
     rows = rows_of(folder, run)
-    run, flipped = beside_earlier(run, rows, report)
+    run, flipped = beside_earlier(run, rows, compare, history)
     run.write(folder)
     for pair in run.pairs:
         if pair.key.id in flipped:
             write_flips(folder, pair.key.file_name, flipped[pair.key.id])
-    if report.history:
-        remember(run, rows, report.history)
-    write_all(folder, report.mode)
+    if history:
+        remember(run, rows, history)
     return run, folder
 
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from emt_plugin.history.compare import adjusted, alike, compare_measured
-from emt_plugin.history.file import History
-from emt_plugin.history.fingerprint import differences
-from emt_plugin.history.lines import Line
+from emt_plugin.runs.compare import adjusted, alike, compare_measured
+from emt_plugin.runs.history import History
+from emt_plugin.runs.fingerprint import differences
+from emt_plugin.runs.lines import Line
 from emt_plugin.records import PairChange, RunChanges, Trend, TrendPoint
 
 MOST_POINTS = 60

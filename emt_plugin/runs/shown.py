@@ -1,4 +1,4 @@
-"""Which images of a pair a report shows, and why each of them."""
+"""Which images of a pair are worth showing, and why each of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from emt_plugin.records import Flip, PairRecord, Row
-from emt_plugin.report.words import knows_but_cannot_say, reference_name
 
 # Of each reason, the first first; of a pair of a trajectory, which has many, a few.
 MOST = {"lost": 200, "flipped": 100, "unsaid": 48}
@@ -64,7 +63,7 @@ def gallery(pair: PairRecord, rows: Sequence[Row], flips: Sequence[Flip] = (), a
     groups = {
         "lost": lost(pair, rows),
         "flipped": [row for row in rows if (row.image, row.occurrence) in flipped],
-        "unsaid": [row for row in rows if knows_but_cannot_say(pair, row)],
+        "unsaid": [row for row in rows if knows_but_cannot_say(row)],
     }
     reasons: dict[int, list[str]] = {}
     for name, found in groups.items():
@@ -88,11 +87,9 @@ def lost(pair: PairRecord, rows: Sequence[Row]) -> list[Row]:
     return [row for row in wrong if row.reference_right(gating.reference.key, gating.scorer)] if gating else wrong
 
 
-def title(pair: PairRecord) -> str:
-    """What the first images of a gallery have in common."""
-    if pair.gating is None:
-        return "the model got wrong"
-    return f"{reference_name(pair.gating)} got right and the model wrong"
+def knows_but_cannot_say(row: Row) -> bool:
+    """Whether the language model ranks an image's label first and does not answer it."""
+    return row.correct_by("likelihood") is True and row.correct_by("answer") is False
 
 
 def in_turns(rows: Sequence[Row], most: int, without: Collection[int] = ()) -> list[Row]:
