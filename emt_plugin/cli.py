@@ -15,8 +15,8 @@ from emt_plugin import sizes
 from emt_plugin.catalog import Catalog, CatalogError, ImageSetSpec, ModelSpec
 from emt_plugin.errors import CouldNotRun
 from emt_plugin.records import RecordError, RunRecord
-from emt_plugin.report import study
-from emt_plugin.report.marks import MarksError
+from emt_plugin.report.writers import study
+from emt_plugin.report.writers.marks import MarksError
 from emt_plugin.runs.history import HistoryError
 from emt_plugin.runs_cli import add_run_commands
 from emt_plugin.store import DEFAULT_FOLDER, prune, shelves

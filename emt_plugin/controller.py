@@ -203,8 +203,8 @@ class Controller:
     def _finish(self, pairs: list[PairRecord], complete: bool, code: int) -> int:
         """Write everything; whatever goes wrong here makes the run incomplete, in the record too."""
         from emt_plugin.environment import describe
-        from emt_plugin.report.summary import append_to_step_summary
-        from emt_plugin.report.terminal import looked_at, table
+        from emt_plugin.report.writers.summary import append_to_step_summary
+        from emt_plugin.report.writers.terminal import looked_at, table
 
         run = RunRecord(
             run_id=self.run_id,

@@ -18,7 +18,7 @@ from emt_plugin.runs.history import HistoryError, pin, read_history
 from emt_plugin.settings import REPORT_MODES
 
 if TYPE_CHECKING:
-    from emt_plugin.report.html import Source
+    from emt_plugin.report.writers.html import Source
 
 Add = Callable[[str, Callable[[argparse.Namespace], int], str], argparse.ArgumentParser]
 MOST_FLIPS = 10
@@ -62,7 +62,7 @@ def _positive(text: str) -> int:
 
 def _report(options: argparse.Namespace) -> int:
     from emt_plugin.report import write_all
-    from emt_plugin.report.html import read_source
+    from emt_plugin.report.writers.html import read_source
 
     with _readable(options.folder):
         source = read_source(options.folder)
@@ -120,8 +120,8 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _compared(changes: RunChanges, run: RunRecord, flipped: dict[str, list[Flip]], most: int) -> list[str]:
-    from emt_plugin.report import since_words
-    from emt_plugin.report.terminal import change_table
+    from emt_plugin.report.words import since as since_words
+    from emt_plugin.report.writers.terminal import change_table
 
     lines = [f"run {run.run_id}, since {changes.name} ({changes.started.replace('T', ' ')[:16]} UTC)"]
     lines += ["", *change_table(changes)] if any(change.comparison for change in changes.pairs) else []
@@ -144,8 +144,8 @@ def _code(changes: RunChanges) -> int:
 
 def _merge(options: argparse.Namespace) -> int:
     from emt_plugin.report import write_all
-    from emt_plugin.report.summary import append_to_step_summary
-    from emt_plugin.report.terminal import table
+    from emt_plugin.report.writers.summary import append_to_step_summary
+    from emt_plugin.report.writers.terminal import table
     from emt_plugin.runs.history import check_appendable
     from emt_plugin.runs.merging import MergeError, merge
 
@@ -166,7 +166,7 @@ def _merge(options: argparse.Namespace) -> int:
 
 
 def _history(options: argparse.Namespace) -> int:
-    from emt_plugin.report.terminal import drawn, history_rows
+    from emt_plugin.report.writers.terminal import drawn, history_rows
 
     if options.pin is not None:
         pin(options.file, options.pin, options.name)

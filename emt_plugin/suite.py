@@ -31,7 +31,7 @@ class Measurement:
 
     def assert_not_forgotten(self) -> None:
         """Raise ForgettingError, its first word the verdict, unless the verdict is PASS."""
-        from emt_plugin.report.words import verdict_line
+        from emt_plugin.report.words.verdicts import verdict_line
 
         comparison = self.pair.gating
         if comparison is None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from emt_plugin.report.marks import put_between
+from emt_plugin.report.writers.marks import put_between
 
 HEAD = ("| | CPU-seconds an image | compared with | CPU-seconds an image | ratio |", "|---|---|---|---|---|")
 EACH = "a forward for each label"

@@ -16,7 +16,7 @@ from huggingface_hub import parse_eval_result_entries
 from PIL import Image
 
 from emt_plugin.catalog import wordnet_words
-from emt_plugin.report.eval_results import write_eval_results
+from emt_plugin.report.writers.eval_results import write_eval_results
 from tests.checkpoints import Recipe, hub_cache, save_encoder, save_llava
 from tests.plugin.conftest import Run, in_a_process
 

@@ -10,7 +10,7 @@ import pytest
 
 from emt_plugin.gate import Tolerance
 from emt_plugin.records import PairKey, PairRecord, RecordError, RunRecord
-from emt_plugin.report.badge import write_badge
+from emt_plugin.report.writers.badge import write_badge
 from tests.unit.test_records import make_pair, make_run
 
 # What shields.io documents for an endpoint, with its type, and the names that it has for colours.

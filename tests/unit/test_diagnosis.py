@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from emt_plugin.report.words import reader_notes
+from emt_plugin.report.words.verdicts import reader_notes
 from emt_plugin.scoring.diagnosis import OUTSIDE, Read, reading_facts
 from tests.unit.test_records import make_pair
 

@@ -14,7 +14,7 @@ from huggingface_hub import EvalResultEntry, parse_eval_result_entries
 
 from emt_plugin.gate import Tolerance
 from emt_plugin.records import PairKey, PairRecord, RunRecord
-from emt_plugin.report.eval_results import write_eval_results
+from emt_plugin.report.writers.eval_results import write_eval_results
 from tests.unit.test_records import make_pair, make_run
 
 COMMIT = "0b2714987fa478483af9968de7c934580d0bb9a2"
@@ -133,7 +133,7 @@ def test_only_the_hubs_image_sets_have_a_place_there(tmp_path: Path, source: str
 IMPORTS = """\
 import sys
 from pathlib import Path
-from emt_plugin.report.eval_results import write_eval_results
+from emt_plugin.report.writers.eval_results import write_eval_results
 
 written = write_eval_results(Path(sys.argv[1]))
 print(len(written), [name for name in ("huggingface_hub", "yaml", "torch", "numpy") if name in sys.modules])

@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from emt_plugin.gate import Reference, Tolerance, compare, with_holm
 from emt_plugin.records import PairKey, PairRecord, Row, RunRecord, ScoreSummary, write_flips, write_predictions
 from emt_plugin.report import render, write_summary
-from emt_plugin.report.badge import badge
-from emt_plugin.report.classes import class_lines, confusion
-from emt_plugin.report.rerun import one_image
-from emt_plugin.report.summary import append_to_step_summary
-from emt_plugin.report.terminal import table
-from emt_plugin.report.visible import visible
-from emt_plugin.report.words import headline, points, verdict_line
+from emt_plugin.report.drawings.classes import class_lines, confusion
+from emt_plugin.report.words.rerun import one_image
+from emt_plugin.report.words.verdicts import headline, points, verdict_line
+from emt_plugin.report.words.visible import visible
+from emt_plugin.report.writers.badge import badge
+from emt_plugin.report.writers.summary import append_to_step_summary
+from emt_plugin.report.writers.terminal import table
 from emt_plugin.runs.compare import flips
 from emt_plugin.runs.shown import gallery, in_turns
 from tests.nights import SAID, two_nights

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import binomtest
 
 from emt_plugin.analysis.steps import ORDER, Outcome, largest_loss, steps
-from emt_plugin.report.words import where_it_falls
+from emt_plugin.report.words.verdicts import where_it_falls
 from emt_plugin.stats import PairedCounts, tango_interval, wilson_interval
 from tests.unit.test_records import make_pair
 

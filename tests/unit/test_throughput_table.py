@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from emt_plugin.cli import main
-from emt_plugin.report.marks import marks
+from emt_plugin.report.writers.marks import marks
 
 BEGIN, END = marks("throughput", "emt throughput")
 

@@ -11,8 +11,9 @@ from emt_plugin.analysis import paired_change
 from emt_plugin.analysis.trajectory import Moment, Seen, Trajectory, trajectory
 from emt_plugin.cli import main
 from emt_plugin.records import RunRecord
-from emt_plugin.report import render, trajectory_words, write_summary
-from emt_plugin.report.curves import curves, heat_map
+from emt_plugin.report import render, write_summary
+from emt_plugin.report.drawings.curves import curves, heat_map
+from emt_plugin.report.words import trajectory as trajectory_words
 from tests.unit.test_records import make_pair, make_run
 
 TUNED, OTHER = "tuned<b>", "other"

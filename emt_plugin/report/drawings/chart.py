@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from emt_plugin.analysis.steps import MEANING, SUPERVISED, Step
 from emt_plugin.gate import Comparison
-from emt_plugin.report.words import interval, percent, points
+from emt_plugin.report.words.verdicts import interval, percent, points
 
 FOREST_WIDTH, FOREST_HEIGHT, FOREST_MARGIN = 240, 28, 12
 BAR_WIDTH = 220

@@ -17,7 +17,7 @@ from emt_plugin.store.files import write_atomically
 if TYPE_CHECKING:
     from jinja2 import Template
 
-    from emt_plugin.report.view import ReportView
+    from emt_plugin.report.drawings.view import ReportView
     from emt_plugin.settings import ReportMode
 
 # A larger file opens slowly and is refused by some places that show reports.
@@ -80,7 +80,7 @@ def draw(source: Source, mode: ReportMode) -> Path:
     Raises:
         OSError: the report cannot be written.
     """
-    from emt_plugin.report.view import report_view
+    from emt_plugin.report.drawings.view import report_view
 
     folder = source.folder
     view = report_view(source.run, source.rows, source.flips)
@@ -131,7 +131,7 @@ def _drawn(view: ReportView, picture: Callable[[str], str], policy: str, style: 
 def _template() -> Template:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    from emt_plugin.report.visible import cut, visible
+    from emt_plugin.report.words.visible import cut, visible
 
     environment = Environment(
         loader=PackageLoader("emt_plugin.report"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from emt_plugin.analysis import Trajectory
 from emt_plugin.catalog.published import PublishedRow, published
 from emt_plugin.records import PairRecord, RunRecord
-from emt_plugin.report.words import percent
+from emt_plugin.report.words.verdicts import percent
 
 SHOWN = ("LLaVA-7b", "LLaVA-13b")
 ENCODER = "CLIP ViT-L-14"

@@ -8,7 +8,7 @@ from emt_plugin.analysis.steps import CLEAN_ANSWER
 from emt_plugin.errors import one_line
 from emt_plugin.gate import Comparison
 from emt_plugin.records import PairRecord, RunRecord
-from emt_plugin.report.visible import cut
+from emt_plugin.report.words.visible import cut
 
 
 def percent(part: float, whole: float = 1.0) -> str:

@@ -8,8 +8,8 @@ from math import ceil, floor
 
 from emt_plugin.analysis import Trajectory
 from emt_plugin.analysis.trajectory import Cell, State
-from emt_plugin.report.trajectory_words import changed, state_name
-from emt_plugin.report.words import percent, points
+from emt_plugin.report.words.trajectory import changed, state_name
+from emt_plugin.report.words.verdicts import percent, points
 
 PANEL_WIDTH, PANEL_HEIGHT, MARGIN = 260, 190, 8
 PLOT_LEFT, PLOT_TOP, PLOT_BOTTOM = 34, 26, 30

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emt_plugin.report.badge import write_badge
-from emt_plugin.report.eval_results import write_eval_results
-from emt_plugin.report.html import Source, draw, read_source
-from emt_plugin.report.summary import write_summary
+from emt_plugin.report.writers.badge import write_badge
+from emt_plugin.report.writers.eval_results import write_eval_results
+from emt_plugin.report.writers.html import Source, draw, read_source
+from emt_plugin.report.writers.summary import write_summary
 
 if TYPE_CHECKING:
     from emt_plugin.settings import ReportMode

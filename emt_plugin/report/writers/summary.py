@@ -8,10 +8,11 @@ from pathlib import Path
 
 from emt_plugin.analysis import Trajectory
 from emt_plugin.records import RunRecord
-from emt_plugin.report import since_words, trajectory_words
-from emt_plugin.report.terminal import HEAD, notes, row
-from emt_plugin.report.visible import visible
-from emt_plugin.report.words import headline, terms
+from emt_plugin.report.words import since as since_words
+from emt_plugin.report.words import trajectory as trajectory_words
+from emt_plugin.report.words.verdicts import headline, terms
+from emt_plugin.report.words.visible import visible
+from emt_plugin.report.writers.terminal import HEAD, notes, row
 from emt_plugin.store.files import write_atomically
 
 # GitHub throws a summary away, whole, above 1,024 KiB for a step.

@@ -9,14 +9,16 @@ from typing import Any
 from emt_plugin.analysis import Trajectory
 from emt_plugin.gate import Comparison
 from emt_plugin.records import Flip, PairChange, Row, RunChanges, RunRecord
-from emt_plugin.report import since_words, trajectory_words, words
-from emt_plugin.report.chart import Forest, forest
-from emt_plugin.report.curves import Curves, HeatMap, curves, heat_map
-from emt_plugin.report.pair_view import PairView, anchor, pair_view
-from emt_plugin.report.published import PublishedView, published_beside
-from emt_plugin.report.since_words import Said
-from emt_plugin.report.trend import TrendChart, trend_charts
-from emt_plugin.report.visible import cut
+from emt_plugin.report.drawings.chart import Forest, forest
+from emt_plugin.report.drawings.curves import Curves, HeatMap, curves, heat_map
+from emt_plugin.report.drawings.pair_view import PairView, anchor, pair_view
+from emt_plugin.report.drawings.trend import TrendChart, trend_charts
+from emt_plugin.report.words import since as since_words
+from emt_plugin.report.words import trajectory as trajectory_words
+from emt_plugin.report.words import verdicts as words
+from emt_plugin.report.words.published import PublishedView, published_beside
+from emt_plugin.report.words.since import Said
+from emt_plugin.report.words.visible import cut
 
 # Of what changed, on the first screen.
 MOST_SAID = 9
@@ -98,7 +100,7 @@ def report_view(run: RunRecord, rows: Mapping[str, Sequence[Row]], flips: Mappin
         rows: the predictions by pair id.
         flips: the images that flipped against the run that was compared, by pair id.
     """
-    from emt_plugin.report.terminal import step_rows
+    from emt_plugin.report.writers.terminal import step_rows
 
     verdict, _, detail = words.headline(run).partition(": ")
     tone = {"PASS": "pass", "FORGOT": "fail", "FAIL": "fail"}.get(verdict, "open")

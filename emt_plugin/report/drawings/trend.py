@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from emt_plugin.records import Trend, TrendPoint
-from emt_plugin.report.words import percent, points
+from emt_plugin.report.words.verdicts import percent, points
 
 WIDTH, HEIGHT = 340, 170
 LEFT, RIGHT, TOP, BOTTOM = 36, 10, 24, 34

@@ -7,8 +7,9 @@ from collections.abc import Collection, Mapping, Sequence
 from emt_plugin.analysis.steps import ANSWER, CLEAN_ANSWER, ENCODER, ORDER
 from emt_plugin.errors import one_line
 from emt_plugin.records import PairRecord, Row, RunChanges, RunRecord
-from emt_plugin.report import since_words, trajectory_words
-from emt_plugin.report.words import (
+from emt_plugin.report.words import since as since_words
+from emt_plugin.report.words import trajectory as trajectory_words
+from emt_plugin.report.words.verdicts import (
     accepted_note,
     accuracies,
     headline,

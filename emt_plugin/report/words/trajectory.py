@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from emt_plugin.analysis import Change, Trajectory
 from emt_plugin.analysis.trajectory import Cell, State
-from emt_plugin.report.words import percent, points
+from emt_plugin.report.words.verdicts import percent, points
 
 MARKS = {"PASS": "", "FAIL": " ✗", "INCONCLUSIVE": " ?", None: ""}
 # A label set that less than this share of answers name is not worth a word.

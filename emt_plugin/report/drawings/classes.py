@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from emt_plugin.records import PairRecord, Row
-from emt_plugin.report.words import percent, points
+from emt_plugin.report.words.verdicts import percent, points
 from emt_plugin.stats import LEVEL, wilson_interval
 
 MOST_CLASSES = 120

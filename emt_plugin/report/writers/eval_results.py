@@ -7,7 +7,7 @@ from pathlib import Path
 
 from emt_plugin.catalog.catalog import HUB_ID
 from emt_plugin.records import PairRecord, RunRecord
-from emt_plugin.report.words import interval, mentions_scorer, percent, points, reference_name, verdict
+from emt_plugin.report.words.verdicts import interval, mentions_scorer, percent, points, reference_name, verdict
 from emt_plugin.store.files import write_atomically
 
 COMMIT = re.compile(r"[0-9a-f]{40}")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from emt_plugin.analysis import Change, Trajectory
 from emt_plugin.records import RecordError, RunRecord
-from emt_plugin.report import trajectory_words as words
-from emt_plugin.report.marks import marks, put_between
-from emt_plugin.report.words import points
+from emt_plugin.report.words import trajectory as words
+from emt_plugin.report.words.verdicts import points
+from emt_plugin.report.writers.marks import marks, put_between
 
 COMMAND = "emt study"
 SHORT, FULL = "study", "study in full"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from emt_plugin.records import RunRecord
-from emt_plugin.report.words import headline, points
+from emt_plugin.report.words.verdicts import headline, points
 from emt_plugin.store.files import write_atomically
 
 LABEL = "forgetting"

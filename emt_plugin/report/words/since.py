@@ -8,8 +8,8 @@ from typing import Literal
 
 from emt_plugin.errors import one_line
 from emt_plugin.records import Difference, Flip, PairChange, PairRecord, RunChanges, RunRecord
-from emt_plugin.report.visible import cut
-from emt_plugin.report.words import accuracies, interval, nothing_to_forget, percent, points
+from emt_plugin.report.words.verdicts import accuracies, interval, nothing_to_forget, percent, points
+from emt_plugin.report.words.visible import cut
 
 Tone = Literal["worse", "missing", "refused", "better", "differs", "same", "absent"]
 ORDER: tuple[Tone, ...] = ("worse", "missing", "refused", "better", "differs", "same", "absent")

@@ -1,0 +1,1 @@
+"""What a report draws: charts, curves and tables as plain values for the templates."""
