@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from emt_plugin.suite import Measurement
+from emt_plugin.pytest_plugin.fixtures import Measurement
 
 
 def test_trajectory(emt_checkpoint: Measurement) -> None:

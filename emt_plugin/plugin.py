@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-if TYPE_CHECKING:
-    from emt_plugin.settings import Settings
+from emt_plugin.pytest_plugin.activation import is_active, only_tells, settings_of, uses
 
-pytest_plugins = ["emt_plugin.suite"]
+pytest_plugins = ["emt_plugin.pytest_plugin.fixtures"]
 PAIR_FIXTURES = ("emt_model", "emt_image_set")
 GATE_FIXTURE = "_emt_gate"
 THROUGHPUT_FIXTURE = "emt_throughput"
 CHECKPOINT_FIXTURE = "emt_checkpoint"
-# Options with which pytest runs no test.
-ONLY_TELLS = (
-    "help", "version", "collectonly", "showfixtures", "show_fixtures_per_test", "setuponly", "setupplan", "markers",
-    "cacheshow",
-)  # fmt: skip
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -109,17 +103,17 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     settings = settings_of(config)
     if config.option.emt_throughput:
-        from emt_plugin.options import check_throughput
+        from emt_plugin.pytest_plugin.options import check_throughput
 
         check_throughput(config)
         return
-    if hasattr(config, "workerinput") or _only_tells(config):
+    if hasattr(config, "workerinput") or only_tells(config):
         return
-    from emt_plugin.asking import start
+    from emt_plugin.pytest_plugin.asking import start
 
     start(config)
     if config.pluginmanager.hasplugin("xdist"):
-        from emt_plugin.workers.xdist_hooks import XdistHooks
+        from emt_plugin.pytest_plugin.workers.xdist_hooks import XdistHooks
 
         config.pluginmanager.register(XdistHooks(settings), "emt-xdist")
 
@@ -128,9 +122,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Using the ``emt`` fixture is asking for the gate, in a suite that asks for it in no other way."""
     config = session.config
-    if _only_tells(config) or not any(uses(item, GATE_FIXTURE) for item in session.items):
+    if only_tells(config) or not any(uses(item, GATE_FIXTURE) for item in session.items):
         return
-    from emt_plugin import asking
+    from emt_plugin.pytest_plugin import asking
 
     if hasattr(config, "workerinput"):
         asking.in_worker(config)
@@ -141,7 +135,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.hookimpl(optionalhook=True, trylast=True)
 def pytest_configure_node(node: Any) -> None:
     """Tell a worker where a run would write."""
-    from emt_plugin import asking
+    from emt_plugin.pytest_plugin import asking
 
     if not node.config.pluginmanager.hasplugin(asking.CONTROLLER):
         asking.tell_worker(node)
@@ -150,7 +144,7 @@ def pytest_configure_node(node: Any) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
     """What a worker collected holds tests that use the ``emt`` fixture."""
-    from emt_plugin import asking
+    from emt_plugin.pytest_plugin import asking
 
     config = node.config
     if not config.pluginmanager.hasplugin(asking.CONTROLLER) and asking.was_asked(config):
@@ -162,7 +156,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """``-n auto`` is one worker for each GPU, where there are any; asked before anything is configured."""
     if not is_active(config):
         return None
-    from emt_plugin.workers.devices import visible_gpus
+    from emt_plugin.pytest_plugin.workers.devices import visible_gpus
 
     return len(visible_gpus()) or None
 
@@ -197,7 +191,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep a model's pairs together: pytest has just grouped by image set too, which would load models in turns."""
     ours = [index for index, item in enumerate(items) if uses(item, *PAIR_FIXTURES)]
     if ours:
-        from emt_plugin.link import model_by_model
+        from emt_plugin.pytest_plugin.link import model_by_model
 
         for index, item in zip(ours, model_by_model([items[index] for index in ours]), strict=True):
             items[index] = item
@@ -210,34 +204,7 @@ def pytest_runtest_makereport(
     """Send what was measured along with the report, and tell a user's mistake in one sentence."""
     report = yield
     if uses(item, GATE_FIXTURE):
-        from emt_plugin.link import attach
+        from emt_plugin.pytest_plugin.link import attach
 
         attach(item, call, report)
     return report
-
-
-def _only_tells(config: pytest.Config) -> bool:
-    return any(getattr(config.option, name, False) for name in ONLY_TELLS)
-
-
-def uses(item: pytest.Item, *fixtures: str) -> bool:
-    """Whether an item asks for all of these fixtures, by itself or through others."""
-    return set(fixtures) <= set(getattr(item, "fixturenames", ()))
-
-
-SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
-
-
-def settings_of(config: pytest.Config) -> Settings:
-    """The session's settings, built on first use, so that a foreign suite pays nothing."""
-    if SETTINGS not in config.stash:
-        from emt_plugin.options import build_settings
-
-        config.stash[SETTINGS] = build_settings(config)
-    return config.stash[SETTINGS]
-
-
-def is_active(config: pytest.Config) -> bool:
-    """Whether the user asked for the suite: an option is given, or ini ``emt = true``."""
-    given = (value for name, value in vars(config.option).items() if name.startswith("emt_"))
-    return any(value not in (None, False) for value in given) or bool(config.getini("emt"))

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from emt_plugin.catalog import Catalog, ModelSpec
 from emt_plugin.errors import CouldNotRun
 from emt_plugin.evaluation.devices import default_device, device_memory, device_name, refuse_missing_device
+from emt_plugin.evaluation.leases import Lease, take
 from emt_plugin.models.backend import MAX_NEW_TOKENS
 from emt_plugin.models.checkpoint import Checkpoint, find
 from emt_plugin.settings import Compute
 from emt_plugin.store import Shelf, Store, code_hash, key_hash, minor_versions
-from emt_plugin.workers.leases import Lease, take
 
 if TYPE_CHECKING:
     from emt_plugin.encoders import ZeroShotEncoder

@@ -182,7 +182,9 @@ def test_a_device_that_never_holds_a_copy_could_not_run(run: Start, workers: tup
 
 
 def test_an_untested_xdist_gets_its_own_scheduler_and_one_warning(run: Start, suite: Path) -> None:
-    (suite / "conftest.py").write_text("import emt_plugin.workers\nemt_plugin.workers.TESTED_XDIST = '0.0.'\n")
+    (suite / "conftest.py").write_text(
+        "import emt_plugin.pytest_plugin.workers\nemt_plugin.pytest_plugin.workers.TESTED_XDIST = '0.0.'\n"
+    )
     done = run("--emt-image-set", "mnist-mini", "--emt-limit", "60", "-n2")
     assert done.output.count("is not the tested 0.0.*: its own scheduler is used") == 1
     assert [pair["status"] for pair in done.record["pairs"]] == ["measured"]

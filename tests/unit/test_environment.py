@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from emt_plugin.environment import command
+from emt_plugin.pytest_plugin.environment import command
 from emt_plugin.runs.folder import claimed, new_run_id
 
 

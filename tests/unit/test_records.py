@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emt_plugin.gate import Reference, Tolerance, compare
-from emt_plugin.link import worse
+from emt_plugin.pytest_plugin.link import worse
 from emt_plugin.records import (
     EncoderFacts,
     Journal,

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from emt_plugin.errors import CouldNotRun
-from emt_plugin.workers import leases
-from emt_plugin.workers.devices import cores, visible_gpus, worker_environment
-from emt_plugin.workers.scheduler import groups
+from emt_plugin.evaluation import leases
+from emt_plugin.pytest_plugin.workers.devices import cores, visible_gpus, worker_environment
+from emt_plugin.pytest_plugin.workers.scheduler import groups
 
 
 def test_gpus_are_dealt_in_turn_from_the_users_own_list() -> None:
@@ -98,7 +98,7 @@ def test_waiting_ends(tmp_path: Path) -> None:
 
 def test_a_dead_process_leaves_no_lease(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from emt_plugin.workers import leases; "
+        "import os, sys; from pathlib import Path; from emt_plugin.pytest_plugin.workers import leases; "
         f"leases.take('cpu', 800, 1000, 'm', print, Path({str(tmp_path)!r})); os._exit(0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

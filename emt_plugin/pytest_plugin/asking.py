@@ -44,8 +44,8 @@ def start(config: pytest.Config, by_fixture: bool = False) -> Any:
     Raises:
         pytest.UsageError: a setting means nothing, or the run could not be recorded.
     """
-    from emt_plugin.controller import Controller
-    from emt_plugin.plugin import settings_of
+    from emt_plugin.pytest_plugin.activation import settings_of
+    from emt_plugin.pytest_plugin.controller import Controller
 
     made = config.stash.get(WOULD_BE, None)
     controller = Controller(config, settings_of(config), Claim(made) if made else None, by_fixture)

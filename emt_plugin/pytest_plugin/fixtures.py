@@ -12,8 +12,8 @@ import pytest
 
 from emt_plugin.catalog.catalog import Spec, suffixed
 from emt_plugin.errors import CouldNotRun, ForgettingError
-from emt_plugin.link import record
-from emt_plugin.plugin import settings_of
+from emt_plugin.pytest_plugin.activation import settings_of
+from emt_plugin.pytest_plugin.link import record
 from emt_plugin.settings import pair_key
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Gate:
 def _emt_gate(pytestconfig: pytest.Config) -> Iterator[Gate]:
     from emt_plugin.evaluation import Evaluator
     from emt_plugin.evaluation.progress import terminal_progress
-    from emt_plugin.workers.place import place_of
+    from emt_plugin.pytest_plugin.workers.place import place_of
 
     capture = pytestconfig.pluginmanager.getplugin("capturemanager")
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from emt_plugin.pytest_plugin.workers.devices import visible_gpus, worker_environment
+from emt_plugin.pytest_plugin.workers.place import PLACE
 from emt_plugin.runs.folder import FOLDER_KEY
 from emt_plugin.settings import Settings
-from emt_plugin.workers.devices import visible_gpus, worker_environment
-from emt_plugin.workers.place import PLACE
 
 
 class XdistHooks:
@@ -42,7 +42,7 @@ class XdistHooks:
         """Our scheduler, unless the user chose one or this xdist is not the tested one."""
         import xdist
 
-        from emt_plugin.workers import TESTED_XDIST
+        from emt_plugin.pytest_plugin.workers import TESTED_XDIST
 
         if config.getoption("dist") not in {"load", "no"}:
             return None
@@ -55,6 +55,6 @@ class XdistHooks:
                 stacklevel=1,
             )
             return None
-        from emt_plugin.workers.scheduler import ModelScheduling
+        from emt_plugin.pytest_plugin.workers.scheduler import ModelScheduling
 
         return ModelScheduling(config, log, {key.id: f"{key.model}@{key.checkpoint}" for key in self._settings.keys})

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from emt_plugin import __version__
-from emt_plugin.workers.devices import cores, visible_gpus
+from emt_plugin.pytest_plugin.workers.devices import cores, visible_gpus
 
 PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "safetensors", "pillow", "numpy", "pytest", "pytest-xdist")
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from emt_plugin import sizes
 from emt_plugin.catalog import Catalog, CatalogError, ImageSetSpec, ModelSpec
+from emt_plugin.cli.runs import add_run_commands
 from emt_plugin.errors import CouldNotRun
 from emt_plugin.records import RecordError, RunRecord
 from emt_plugin.report.writers import study
 from emt_plugin.report.writers.marks import MarksError
 from emt_plugin.runs.history import HistoryError
-from emt_plugin.runs_cli import add_run_commands
 from emt_plugin.store import DEFAULT_FOLDER, prune, shelves
 from emt_plugin.throughput import table as timings_table
 
@@ -241,7 +241,3 @@ def _prune(options: argparse.Namespace) -> int:
     gone = prune(options.dir, older_than, most, options.kind)
     print(f"{gone.shelves} shelves went, {sizes.words(gone.size)}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

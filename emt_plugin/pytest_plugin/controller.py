@@ -16,7 +16,8 @@ from emt_plugin.analysis import Trajectory
 from emt_plugin.errors import one_line
 from emt_plugin.gate.exit_code import INCOMPLETE, NOTHING, STOPPED, Outcome, exit_code
 from emt_plugin.gate.tolerances import accepted_of
-from emt_plugin.link import COULD_NOT_RUN, SKIPPED, SaidBelow, ended, key_of, pair_id_of, pairs_of, worse
+from emt_plugin.pytest_plugin.link import COULD_NOT_RUN, SKIPPED, SaidBelow, ended, key_of, pair_id_of, pairs_of, worse
+from emt_plugin.pytest_plugin.workers.place import PLACE
 from emt_plugin.records import (
     Flip,
     Journalled,
@@ -33,7 +34,6 @@ from emt_plugin.records import (
 from emt_plugin.records.adjusting import adjusted, why_incomplete
 from emt_plugin.runs.folder import Claim, claimed
 from emt_plugin.settings import Settings
-from emt_plugin.workers.place import PLACE
 
 Rows = dict[str, list[Row]]
 
@@ -78,7 +78,7 @@ class Controller:
         models = self._settings.unasked
         if not models:
             return
-        from emt_plugin.reach import asked_unasked, out_of_reach
+        from emt_plugin.pytest_plugin.reach import asked_unasked, out_of_reach
 
         reporter = self._config.pluginmanager.getplugin("terminalreporter")
         if reporter:
@@ -202,7 +202,7 @@ class Controller:
 
     def _finish(self, pairs: list[PairRecord], complete: bool, code: int) -> int:
         """Write everything; whatever goes wrong here makes the run incomplete, in the record too."""
-        from emt_plugin.environment import describe
+        from emt_plugin.pytest_plugin.environment import describe
         from emt_plugin.report.writers.summary import append_to_step_summary
         from emt_plugin.report.writers.terminal import looked_at, table
 
