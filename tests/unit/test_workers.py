@@ -98,7 +98,7 @@ def test_waiting_ends(tmp_path: Path) -> None:
 
 def test_a_dead_process_leaves_no_lease(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from emt_plugin.pytest_plugin.workers import leases; "
+        "import os, sys; from pathlib import Path; from emt_plugin.evaluation import leases; "
         f"leases.take('cpu', 800, 1000, 'm', print, Path({str(tmp_path)!r})); os._exit(0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

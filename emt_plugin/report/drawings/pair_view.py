@@ -12,6 +12,7 @@ from emt_plugin.report.drawings.chart import MOST_MATRIX_CLASSES, Matrix, StepBa
 from emt_plugin.report.drawings.classes import MOST_CLASSES, MOST_CONFUSIONS, ClassLine, class_lines, confusion, confusions
 from emt_plugin.report.words import verdicts as words
 from emt_plugin.report.words.rerun import one_image
+from emt_plugin.report.words.tables import HEAD, cells
 from emt_plugin.report.words.visible import cut
 from emt_plugin.runs.shown import Picked, gallery
 from emt_plugin.scoring import IN_THE_PAPER
@@ -136,9 +137,6 @@ def _no_matrix(pair: PairRecord, named: bool, counted: bool) -> str:
 
 
 def _cells(pair: PairRecord) -> dict[str, str]:
-    from emt_plugin.report.writers.terminal import HEAD
-    from emt_plugin.report.writers.terminal import row as cells
-
     return dict(zip(HEAD, cells(pair), strict=True))
 
 

@@ -18,6 +18,7 @@ from emt_plugin.report.words import trajectory as trajectory_words
 from emt_plugin.report.words import verdicts as words
 from emt_plugin.report.words.published import PublishedView, published_beside
 from emt_plugin.report.words.since import Said
+from emt_plugin.report.words.tables import step_rows
 from emt_plugin.report.words.visible import cut
 
 # Of what changed, on the first screen.
@@ -100,8 +101,6 @@ def report_view(run: RunRecord, rows: Mapping[str, Sequence[Row]], flips: Mappin
         rows: the predictions by pair id.
         flips: the images that flipped against the run that was compared, by pair id.
     """
-    from emt_plugin.report.writers.terminal import step_rows
-
     verdict, _, detail = words.headline(run).partition(": ")
     tone = {"PASS": "pass", "FORGOT": "fail", "FAIL": "fail"}.get(verdict, "open")
     loud = [line.removeprefix("attention: ") for line in since_words.repeats(run) if line.startswith("attention: ")]

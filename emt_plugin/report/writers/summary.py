@@ -10,9 +10,10 @@ from emt_plugin.analysis import Trajectory
 from emt_plugin.records import RunRecord
 from emt_plugin.report.words import since as since_words
 from emt_plugin.report.words import trajectory as trajectory_words
+from emt_plugin.report.words.tables import HEAD, cells
 from emt_plugin.report.words.verdicts import headline, terms
 from emt_plugin.report.words.visible import visible
-from emt_plugin.report.writers.terminal import HEAD, notes, row
+from emt_plugin.report.writers.terminal import notes
 from emt_plugin.store.files import write_atomically
 
 # GitHub throws a summary away, whole, above 1,024 KiB for a step.
@@ -41,7 +42,7 @@ def write_summary(folder: Path, run: RunRecord | None = None) -> Path:
         "",
         *(line for found in run.trajectories for line in _trajectory(found)),
         *(["### All pairs", ""] if run.trajectories else []),
-        *_table([HEAD, *(row(pair) for pair in run.pairs)]),
+        *_table([HEAD, *(cells(pair) for pair in run.pairs)]),
         *(f"- {_cell(note)}" if note else "" for note in notes(run)),
         *_repeats(run),
     ]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from emt_plugin.analysis.steps import ANSWER, CLEAN_ANSWER, ENCODER, ORDER
 from emt_plugin.errors import one_line
 from emt_plugin.records import PairRecord, Row, RunChanges, RunRecord
 from emt_plugin.report.words import since as since_words
 from emt_plugin.report.words import trajectory as trajectory_words
+from emt_plugin.report.words.tables import HEAD, cells, other_rows, step_rows
 from emt_plugin.report.words.verdicts import (
     accepted_note,
     accuracies,
@@ -22,12 +22,10 @@ from emt_plugin.report.words.verdicts import (
     terms,
     to_settle,
     tower_warnings,
-    verdict,
     where_it_falls,
 )
 from emt_plugin.runs.history import History
 
-HEAD = ("pair", "n", "model", "reference", "gap", "90% interval", "tolerance", "no class", "well formed", "verdict")
 LEFT = {0, 9}
 
 
@@ -36,7 +34,7 @@ def table(run: RunRecord) -> list[str]:
     lines = [headline(run), *([terms(run)] if terms(run) else [])]
     shown = [pair for pair in run.pairs if not in_a_trajectory(pair, run)]
     if shown:
-        lines += ["", *drawn([HEAD, *(row(pair) for pair in shown)], LEFT)]
+        lines += ["", *drawn([HEAD, *(cells(pair) for pair in shown)], LEFT)]
     steps = step_rows(run)
     if steps:
         lines += ["", "accuracy from the encoder to the answer", *drawn(steps, {0})]
@@ -151,54 +149,6 @@ def drawn(rows: Sequence[Sequence[str]], left: Collection[int]) -> list[str]:
         ).rstrip()
         for line in rows
     ]
-
-
-def step_rows(run: RunRecord) -> list[tuple[str, ...]]:
-    """Accuracy at each step of each pair, with a head; empty where there is no more than the verdict's own two."""
-    names = [name for name in ORDER if any(step.name == name for pair in run.pairs for step in pair.steps)]
-    if not set(names) - {ENCODER, ANSWER, CLEAN_ANSWER}:
-        return []
-    rows = [("pair", *names)]
-    for pair in run.pairs:
-        found = {step.name: step for step in pair.steps}
-        if found:
-            cells = (percent(found[name].correct, pair.n) if name in found else "–" for name in names)
-            rows.append((pair.key.id, *cells))
-    return rows
-
-
-def other_rows(run: RunRecord) -> list[tuple[str, ...]]:
-    """What the scorers that do not gate found, with a head; empty without any."""
-    rows = []
-    for pair in run.pairs:
-        for comparison in pair.comparisons:
-            gating = pair.gating
-            if gating and comparison.scorer != gating.scorer and comparison.reference == gating.reference:
-                model, reference = accuracies(comparison)
-                cells = (percent(model), percent(reference), points(comparison.gap), interval(comparison))
-                rows.append((pair.key.id, comparison.scorer, *cells))
-    return [("pair", "scorer", "model", "reference", "gap", "90% interval"), *rows] if rows else []
-
-
-def row(pair: PairRecord) -> tuple[str, ...]:
-    """The cells of one pair."""
-    comparison = pair.gating
-    if comparison is None:
-        return (pair.key.id, str(pair.n or "–"), *["–"] * 7, verdict(pair))
-    model, reference = accuracies(comparison)
-    score = pair.scores[0]
-    return (
-        pair.key.id,
-        str(pair.n),
-        percent(model),
-        percent(reference),
-        points(comparison.gap),
-        interval(comparison),
-        f"{100 * comparison.tolerance.value:.3g}",
-        percent(score.no_class, pair.n) if score.no_class is not None else "–",
-        percent(score.well_formed, pair.n) if score.well_formed is not None else "–",
-        verdict(pair),
-    )
 
 
 def _reasons(run: RunRecord) -> list[str]:
