@@ -19,7 +19,7 @@ from emt_plugin.catalog.specs import BUNDLED, ImageSetSpec, ModelSpec, bundled_f
 PAPER_IMAGE_SETS = ("mnist", "cifar10", "cifar100", "miniimagenet")
 UNKNOWN_IMAGE_SET = "unknown"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-MODEL_KEYS = {"source", "encoder", "aliases", "image_sets", "revision", "trust_remote_code"}
+MODEL_KEYS = {"source", "encoder", "aliases", "image_sets", "revision", "trust_remote_code", "backend"}
 IMAGE_SET_KEYS = {
     "source", "config", "split", "image", "label", "prompt", "template", "stems", "names", "label_order", "like",
     "revision", "answer", "tuning_answer", "train_split", "labels", "synonyms", "background", "range",
@@ -78,6 +78,7 @@ class Catalog:
             image_sets=tuple(entry.get("image_sets", PAPER_IMAGE_SETS)),
             revision=revision or entry.get("revision"),
             trust_remote_code=bool(entry.get("trust_remote_code", False)),
+            backend=str(entry.get("backend", "transformers")),
         )
 
     def chose_image_sets(self, model: ModelSpec) -> bool:

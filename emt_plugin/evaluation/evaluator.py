@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from emt_plugin.analysis import largest_loss, steps
 from emt_plugin.analysis.steps import VISION_PROBE
@@ -159,7 +159,7 @@ class Evaluator:
             steps=steps(outcomes),
             largest_loss=largest_loss(outcomes),
             replay=scorers.observer.counter.as_record(),
-            model_facts={**start.model_facts, **_facts_of_this_run(model)},
+            model_facts={**start.model_facts, **(model.backend.in_force() if model.is_loaded else {})},
             timing=Timing(
                 cpu_seconds=round(time.process_time() - cpu, 3),
                 wall_seconds=round(time.perf_counter() - wall, 3),
@@ -211,10 +211,10 @@ class Evaluator:
                 "source": display(model.spec.source),
                 "revision": model.spec.revision,
                 "adapter": display(model.spec.adapter) if model.spec.adapter else None,
-                "fingerprint": model.key["weights"],
+                "fingerprint": model.key.get("weights"),
                 "architecture": model.facts.architecture,
-                "dtype": model.dtype,
-                "device": model.device,
+                "dtype": model.backend.dtype,
+                "device": model.backend.device,
                 "attention": model.facts.attention,
                 "generation": dict(model.facts.generation),
                 "encoder": model.note or model.facts.encoder_problem or None,
@@ -427,17 +427,6 @@ def _encoder_facts(model: Model, encoder: Reference | None, rows: Sequence[Row])
         own=model.facts.own,
         correct=sum(row.references[encoder.key] == row.label for row in rows),
     )
-
-
-def _facts_of_this_run(model: Model) -> dict[str, Any]:
-    """How a model was run, where it was."""
-    if not model.is_loaded:
-        return {}
-    import torch
-
-    backend = model.loaded().backend
-    facts = {"threads": torch.get_num_threads(), "batch_size": backend.batch_size}
-    return facts if backend.packs is None else {**facts, "labels_ranked": "packed" if backend.packs else "one by one"}
 
 
 def _nothing_to_compare(model: str, wanted: str) -> str:

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emt_plugin.catalog import Catalog, ModelSpec
 from emt_plugin.errors import CouldNotRun
-from emt_plugin.evaluation.devices import default_device, device_memory, device_name, refuse_missing_device
 from emt_plugin.evaluation.leases import Lease, take
-from emt_plugin.models.backend import MAX_NEW_TOKENS
+from emt_plugin.models.backend import ELSEWHERE, Backend, Request
 from emt_plugin.models.checkpoint import Checkpoint, find
+from emt_plugin.models.checkpoint_backend import checkpoint_identity
+from emt_plugin.models.devices import default_device, device_memory, device_name
+from emt_plugin.models.registry import BackendError, backend_factory, provider
+from emt_plugin.scoring import Want
 from emt_plugin.settings import Compute
-from emt_plugin.store import Shelf, Store, code_hash, key_hash, minor_versions
+from emt_plugin.store import Shelf, Store, key_hash
 
 if TYPE_CHECKING:
     from emt_plugin.encoders import ZeroShotEncoder
-    from emt_plugin.models.transformers_backend import TransformersBackend
 
-PACKAGES = ("torch", "transformers", "tokenizers", "pillow")
-IMAGE_PROCESSOR_BACKEND = "pil"
+ON_TRUST = "it runs elsewhere, where its tower cannot be looked at: the encoder is taken on trust"
 
 
 @dataclass(frozen=True)
@@ -39,31 +39,36 @@ class Facts:
     """What only a loaded model tells, remembered so that it need not be loaded for it.
 
     Attributes:
-        architecture: the checkpoint's.
+        architecture: the model's class.
         attention: implementation of attention that the model took.
+        capabilities: what can be observed.
         own: the encoder is the model's own.
         tower_words: how the model's tower compares with the encoder's, for people.
         tower: hash of the tower that the encoder classifies with.
-        has_features: features can be observed.
         generation: the generation config in force.
         encoder_problem: why the encoder cannot classify, where another reference gates; empty where it can.
     """
 
     architecture: str
     attention: str
+    capabilities: Sequence[Want]
     own: bool
     tower_words: str
     tower: str
-    has_features: bool
     generation: Mapping[str, Any]
     encoder_problem: str = ""
+
+    @property
+    def has_features(self) -> bool:
+        """Whether features can be observed."""
+        return "features" in self.capabilities
 
 
 @dataclass(frozen=True)
 class Loaded:
     """What is in memory."""
 
-    backend: TransformersBackend
+    backend: Backend
     encoder: ZeroShotEncoder | None
     facts: Facts
 
@@ -74,7 +79,7 @@ class Room:
     Two workers that each held a part would wait for each other forever.
     """
 
-    def __init__(self, take: Callable[[], Lease]) -> None:
+    def __init__(self, take: Callable[[], Lease | None]) -> None:
         self._take = take
         self._lease: Lease | None = None
 
@@ -100,10 +105,8 @@ class Model:
 
     Attributes:
         spec: what it was asked for by.
-        checkpoint: where it is.
+        backend: what runs it.
         encoder: its encoder, None where none is known.
-        device: where it runs.
-        dtype: what it is computed in.
         key: all that determines its observations, but for what it is asked.
         encoder_key: the same of its encoder; empty without one.
         room: the memory that it shares with what is loaded beside it.
@@ -111,10 +114,8 @@ class Model:
     """
 
     spec: ModelSpec
-    checkpoint: Checkpoint
+    backend: Backend
     encoder: EncoderSource | None
-    device: str
-    dtype: str
     key: Mapping[str, Any]
     encoder_key: Mapping[str, Any]
     room: Room = field(repr=False)
@@ -135,7 +136,6 @@ class Model:
             CouldNotRun: it cannot be loaded, or there is no memory for it.
         """
         if self._loaded is None:
-            refuse_missing_device(self.device)
             self.room.occupy()
             self._loaded = self._load(self)
             # What kept an encoder from classifying may be mended tomorrow, and stops a run that it gates.
@@ -159,7 +159,7 @@ class Model:
         name = f"prompt:{key_hash({'prompt': prompt})}"
         known = self._shelf.get(name)
         # A template that writes the date gives another prompt each day.
-        if known and not self.checkpoint.is_dated():
+        if known and not self.backend.is_dated():
             return str(known.value)
         text = self.loaded().backend.render(prompt)
         self._shelf.put({name: text})
@@ -169,11 +169,7 @@ class Model:
         """Give its memory back."""
         if self._loaded is not None:
             self._loaded = None
-            gc.collect()
-            if self.device.startswith("cuda"):
-                import torch
-
-                torch.cuda.empty_cache()
+            self.backend.close()
         self.room.leave()
 
 
@@ -215,14 +211,13 @@ class ModelLoader:
         Raises:
             CouldNotRun: it is not on this machine, or not in a format that is loaded here.
         """
-        checkpoint = _checkpoint(spec)
-        checkpoint.refuse_other_base(spec.adapter_base, self._store)
-        if self._base and spec.source != self._base.source:
-            checkpoint.refuse_other_architecture(_checkpoint(self._base))
-        encoder, note = self._encoder(spec, checkpoint)
-        together = [checkpoint, *([encoder.checkpoint] if encoder else []), *([_checkpoint(reference)] if reference else [])]
-        device, dtype = self._placed(checkpoint)
-        model = self._model(spec, checkpoint, encoder, Room(lambda: self._lease(spec, together, device, dtype)))
+        backend = self._backend(spec)
+        encoder, note = self._encoder(spec, backend)
+
+        def room() -> Lease | None:
+            return self._lease(spec, backend, encoder, self._backend(reference) if reference else None)
+
+        model = self._model(spec, backend, encoder, Room(room))
         model.note = note
         return model
 
@@ -232,27 +227,37 @@ class ModelLoader:
         Raises:
             CouldNotRun: see ``find``.
         """
-        return self._model(spec, _checkpoint(spec), None, beside.room)
+        return self._model(spec, self._backend(spec), None, beside.room)
 
-    def _model(self, spec: ModelSpec, checkpoint: Checkpoint, encoder: EncoderSource | None, room: Room) -> Model:
-        device, dtype = self._placed(checkpoint)
-        key = self._key(checkpoint, device, dtype, spec.trust_remote_code)
-        encoder_key = self._key(encoder.checkpoint, device, dtype) if encoder else {}
+    def _backend(self, spec: ModelSpec) -> Backend:
+        try:
+            factory = backend_factory(spec.backend)
+        except BackendError as error:
+            raise CouldNotRun(str(error)) from None
+        return factory(Request(spec, self._compute, self._store, self._say, self._base))
+
+    def _model(self, spec: ModelSpec, backend: Backend, encoder: EncoderSource | None, room: Room) -> Model:
+        key = {**backend.identity(), "backend": spec.backend, "provider": provider(spec.backend)}
+        encoder_key = self._encoder_identity(encoder.checkpoint, backend) if encoder else {}
         shelf = self._store.shelf("facts", {"model": key, "encoder": encoder_key}, {"model": spec.id})
-        return Model(spec, checkpoint, encoder, device, dtype, key, encoder_key, room, self._load, shelf)
+        return Model(spec, backend, encoder, key, encoder_key, room, self._load, shelf)
 
-    def _placed(self, checkpoint: Checkpoint) -> tuple[str, str]:
-        """Device and dtype."""
-        device = self._compute.device or default_device(self._store)
-        like = _checkpoint(self._base) if self._base else checkpoint
-        return device, self._compute.dtype or ("float32" if device == "cpu" else like.own_dtype())
+    def _encoder_identity(self, checkpoint: Checkpoint, backend: Backend) -> dict[str, Any]:
+        device, dtype = self._encoder_place(backend)
+        return checkpoint_identity(checkpoint, device, dtype, self._compute, self._store)
 
-    def _encoder(self, spec: ModelSpec, checkpoint: Checkpoint) -> tuple[EncoderSource | None, str]:
+    def _encoder_place(self, backend: Backend) -> tuple[str, str]:
+        """Device and dtype of an encoder: its model's, or this machine's own for a model that is elsewhere."""
+        if backend.device != ELSEWHERE:
+            return backend.device, backend.dtype
+        return self._compute.device or default_device(self._store), self._compute.dtype or "float32"
+
+    def _encoder(self, spec: ModelSpec, backend: Backend) -> tuple[EncoderSource | None, str]:
         """The model's encoder, and why there is none although one is known."""
         if spec.encoder:
             source, found_by = spec.encoder, spec.encoder_from or "catalog"
         else:
-            source, found_by = self._catalog.encoder_of_tower(checkpoint.tower) or "", "tower shape"
+            source, found_by = self._catalog.encoder_of_tower(backend.tower()) or "", "tower shape"
         if not source:
             return None, ""
         name = Path(source).name if Path(source).is_dir() else source
@@ -263,32 +268,19 @@ class ModelLoader:
                 raise
             return None, str(error)
 
-    def _key(self, checkpoint: Checkpoint, device: str, dtype: str, remote_code: bool = False) -> dict[str, Any]:
-        return {
-            "weights": checkpoint.fingerprint(self._store),
-            "settings": checkpoint.settings_hash(self._store),
-            "dtype": dtype,
-            "device": device.partition(":")[0],
-            "attention": self._compute.attention or "the model's own",
-            "remote_code": remote_code,
-            "generation": [self._compute.generation, MAX_NEW_TOKENS],
-            "image_processor": IMAGE_PROCESSOR_BACKEND,
-            "packages": minor_versions(*PACKAGES, *(["peft"] if checkpoint.adapter else [])),
-            "code": code_hash("models", "encoders", "data/pixels.py", "evaluation/observing.py", "evaluation/models.py"),
-        }
-
-    def _lease(self, spec: ModelSpec, together: list[Checkpoint], device: str, dtype: str) -> Lease:
-        size = sum(part.bytes_needed(dtype) for part in together)
+    def _lease(
+        self, spec: ModelSpec, backend: Backend, encoder: EncoderSource | None, reference: Backend | None
+    ) -> Lease | None:
+        """Memory for all that is loaded together; None where nothing of it takes any here."""
+        device, dtype = self._encoder_place(backend)
+        size = sum(part.bytes_needed() for part in (backend, reference) if part)
+        size += encoder.checkpoint.bytes_needed(dtype) if encoder else 0
+        if not size:
+            return None
         return take(device_name(device), size, self._compute.memory or device_memory(device), spec.id, self._say)
 
     def _load(self, model: Model) -> Loaded:
-        from emt_plugin.models.transformers_backend import TransformersBackend
-
-        compute = self._compute
-        backend = TransformersBackend(
-            model.checkpoint, model.device, model.dtype, compute.batch_size, model.spec.trust_remote_code,
-            compute.attention, self._store, self._say, compute.generation,
-        )  # fmt: skip
+        backend = model.backend
         problem = ""
         try:
             encoder, own, words, tower = self._encoder_of(model, backend)
@@ -296,19 +288,20 @@ class ModelLoader:
             if self._encoder_gates:
                 raise
             encoder, own, words, tower, problem = None, False, "", "", str(error)
+        told = backend.facts()
         facts = Facts(
-            architecture=", ".join(model.checkpoint.config.get("architectures") or ()),
-            attention=backend.attention,
+            architecture=told.architecture,
+            attention=told.attention,
+            capabilities=tuple(sorted(backend.capabilities)),
             own=own,
             tower_words=words,
             tower=tower,
-            has_features="features" in backend.capabilities,
-            generation=backend.generation,
+            generation=told.generation,
             encoder_problem=problem,
         )
         return Loaded(backend, encoder, facts)
 
-    def _encoder_of(self, model: Model, backend: TransformersBackend) -> tuple[ZeroShotEncoder | None, bool, str, str]:
+    def _encoder_of(self, model: Model, backend: Backend) -> tuple[ZeroShotEncoder | None, bool, str, str]:
         """The encoder, whether it is the model's own, in words, and the hash of the tower that it classifies with."""
         if model.encoder is None:
             return None, False, "", ""
@@ -316,13 +309,12 @@ class ModelLoader:
 
         checkpoint = model.encoder.checkpoint
         # The encoder's text tower is asked for captions, its vision tower only where it is not the model's.
-        encoder = ZeroShotEncoder(checkpoint, model.device, model.dtype, self._store)
-        check = check_tower(backend.model, encoder.model, (backend.checkpoint.stored_dtype(), checkpoint.stored_dtype()))
-        if check.whole and backend.vision is not None:
+        encoder = ZeroShotEncoder(checkpoint, *self._encoder_place(backend), self._store)
+        inside = backend.inside()
+        if inside is None:
+            return encoder, False, ON_TRUST, encoder.vision.fingerprint
+        check = check_tower(inside.model, encoder.model, (inside.stored_dtype, checkpoint.stored_dtype()))
+        if check.whole and inside.vision is not None:
             # The tower inside the model is the encoder: one copy in memory, and one forward for both.
-            encoder.take_tower(backend.vision)
+            encoder.take_tower(inside.vision)
         return encoder, check.own, check.words, encoder.vision.fingerprint
-
-
-def _checkpoint(spec: ModelSpec) -> Checkpoint:
-    return find(spec.source, spec.shown, spec.name, spec.revision, adapter=spec.adapter)

@@ -43,7 +43,7 @@ def repeated(
         items: list[Item] = [image_set.items[place] for place in places]
         found = scorers()
         at = iter(places)
-        with model.loaded().backend.unshelved(), progress(f"{image_set.spec.id}, pass {number}", len(items)) as advance:
+        with model.loaded().backend.anew(), progress(f"{image_set.spec.id}, pass {number}", len(items)) as advance:
             for batch in found.observer.observed(items):
                 for seen, scores in zip(batch, found.scores(batch), strict=True):
                     place = next(at)

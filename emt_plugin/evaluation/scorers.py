@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 
 from emt_plugin.catalog import Catalog
@@ -10,10 +10,14 @@ from emt_plugin.data import ImageSet
 from emt_plugin.errors import CouldNotRun
 from emt_plugin.evaluation.models import Model
 from emt_plugin.evaluation.observing import Observer, Seen
-from emt_plugin.scoring import Prepared, Score, Scorer, ScorerContext, scorer_factory
+from emt_plugin.scoring import Prepared, Score, Scorer, ScorerContext, Want, scorer_factory
 from emt_plugin.scoring.protocol import Judge
 from emt_plugin.settings import Scoring
 from emt_plugin.store import Store
+
+WANTED: Mapping[Want, str] = {
+    "answer": "answers", "label_logprobs": "the probabilities of labels", "features": "vision features",
+}  # fmt: skip
 
 
 class PairScorers:
@@ -58,8 +62,7 @@ class PairScorers:
         )
         self.all: tuple[Scorer, ...] = tuple(_made(name, context) for name in scoring.scorers)
         wants = frozenset(want for scorer in self.all for want in scorer.wants)
-        if "features" in wants and not model.facts.has_features:
-            raise CouldNotRun(f"a scorer wants vision features, which a {model.facts.architecture} does not show")
+        _refuse_what_is_not_shown(self.all, model)
         self.observer = Observer(store, model, image_set, wants, with_encoder=model.classifier is not None)
 
     @property
@@ -78,6 +81,20 @@ class PairScorers:
             for scores, observation, target in zip(found, observations, targets, strict=True):
                 scores[scorer.name] = scorer.score(observation, target, self._labels)
         return found
+
+
+def _refuse_what_is_not_shown(scorers: Sequence[Scorer], model: Model) -> None:
+    """Refuse a scorer that wants what a model does not show.
+
+    Raises:
+        CouldNotRun: there is one.
+    """
+    for scorer in scorers:
+        for want in sorted(scorer.wants - set(model.facts.capabilities)):
+            shown = model.facts.architecture or f"model of the backend '{model.spec.backend}'"
+            raise CouldNotRun(
+                f"the scorer '{scorer.name}' wants {WANTED[want]}, which a {shown} does not show; leave it out of --emt-scorer"
+            )
 
 
 def _synonyms(image_set: ImageSet) -> dict[str, tuple[str, ...]]:

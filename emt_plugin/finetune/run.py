@@ -19,9 +19,9 @@ from emt_plugin.catalog import ImageSetSpec, ModelSpec
 from emt_plugin.catalog.checkpoints import Provenance
 from emt_plugin.data import ImageSet, load_image_set, load_train
 from emt_plugin.errors import CouldNotRun
-from emt_plugin.evaluation.devices import refuse_missing_device
 from emt_plugin.finetune.settings import FinetuneSettings
 from emt_plugin.models.checkpoint import Checkpoint, find
+from emt_plugin.models.devices import refuse_missing_device
 from emt_plugin.store.files import write_atomically
 
 SETTINGS_FILE = "finetune.json"

@@ -13,6 +13,7 @@ from emt_plugin import sizes
 from emt_plugin.catalog import Catalog, CatalogError, ImageSetSpec, ModelSpec, TrajectorySpec, trajectories
 from emt_plugin.gate import Tolerances, TolerancesError
 from emt_plugin.gate.tolerances import ACCEPTED_BY, parse_tolerance, refuse_inline_tables
+from emt_plugin.models.registry import BackendError, backend_factory
 from emt_plugin.records import Shard
 from emt_plugin.scoring import ScorerError, scorer_factory
 from emt_plugin.scoring.judge_address import JudgeAddress
@@ -46,7 +47,7 @@ def build_settings(config: pytest.Config) -> Settings:
     """
     try:
         return _build(config)
-    except (CatalogError, TolerancesError, ScorerError) as error:
+    except (CatalogError, TolerancesError, ScorerError, BackendError) as error:
         raise pytest.UsageError(f"emt: {error}") from None
 
 
@@ -63,6 +64,8 @@ def _build(config: pytest.Config) -> Settings:
     reference = catalog.model(option.emt_reference, None, None) if option.emt_reference and not probe_gates else None
     if reference and reference.weights in {model.weights for model in models}:
         raise pytest.UsageError(f"emt: --emt-reference {option.emt_reference} is the model itself; name another")
+    for model in (*models, *([reference] if reference else [])):
+        backend_factory(model.backend)
     runs = _trajectories(config, catalog, models)
     if runs:
         reference = runs[0].base

@@ -16,12 +16,14 @@ from safetensors.torch import load_file, save_file
 from transformers.models.clip.modeling_clip import CLIPVisionModel
 
 from emt_plugin.catalog import Catalog
-from emt_plugin.evaluation import Evaluator, models
+from emt_plugin.evaluation import Evaluator
+from emt_plugin.evaluation.models import ModelLoader
+from emt_plugin.models import checkpoint_backend
 from emt_plugin.models.checkpoint import find
 from emt_plugin.models.transformers_backend import TransformersBackend
 from emt_plugin.records import PairRecord
 from emt_plugin.settings import Compute, Scoring, Settings, Storing
-from emt_plugin.store import code
+from emt_plugin.store import Store, code
 from tests.checkpoints import Recipe, save_encoder, save_llava
 
 RECIPE = Recipe("small")
@@ -189,7 +191,7 @@ def test_an_answers_wording_matters_to_the_likelihood_alone(bench: Bench) -> Non
 
 def test_generation_settings(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     assert replace(bench, compute=replace(bench.compute, generation="checkpoint")).computed() == N
-    monkeypatch.setattr(models, "MAX_NEW_TOKENS", 31)
+    monkeypatch.setattr(checkpoint_backend, "MAX_NEW_TOKENS", 31)
     assert bench.computed() == N
 
 
@@ -207,7 +209,7 @@ def test_attention(bench: Bench) -> None:
 
 
 def test_the_image_processors_backend(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "IMAGE_PROCESSOR_BACKEND", "torchvision")
+    monkeypatch.setattr(checkpoint_backend, "IMAGE_PROCESSOR_BACKEND", "torchvision")
     assert bench.computed() == N
 
 
@@ -218,7 +220,7 @@ def test_the_device(bench: Bench) -> None:
         compute = replace(bench.compute, device=device)
         bench.measure()
         catalog = Catalog.load(bench.folder / "catalog.toml")
-        loader = models.ModelLoader(catalog, compute, models.Store(bench.folder / "store"), print)
+        loader = ModelLoader(catalog, compute, Store(bench.folder / "store"), print)
         keys.append(loader.find(catalog.model("m")).key)
     assert keys[0] != keys[1] == keys[2]
 
@@ -233,7 +235,7 @@ def test_versions_to_the_minor(bench: Bench, monkeypatch: pytest.MonkeyPatch, pa
 
 
 def test_the_code(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "code_hash", lambda *parts: "changed")
+    monkeypatch.setattr(checkpoint_backend, "code_hash", lambda *parts: "changed")
     assert bench.computed() == N
 
 
@@ -368,7 +370,7 @@ def test_a_prompt_with_the_date_in_it_is_another_each_day(bench: Bench, monkeypa
 def test_code_of_the_checkpoint(bench: Bench) -> None:
     catalog = Catalog.load(bench.folder / "catalog.toml") if bench.measure() else None
     assert catalog is not None
-    loader = models.ModelLoader(catalog, bench.compute, models.Store(bench.folder / "store"), print)
+    loader = ModelLoader(catalog, bench.compute, Store(bench.folder / "store"), print)
     spec = catalog.model("m")
     assert loader.find(spec).key != loader.find(replace(spec, trust_remote_code=True)).key
 

@@ -92,9 +92,9 @@ def test_what_moves_is_counted(tmp_path: Path) -> None:
     pair = evaluator._start(model, images)
     rows = encoder(pair, images, scorers(), None, None, None)
     with torch.no_grad():
-        weight = model.loaded().backend.model.model.multi_modal_projector.linear_1.weight
+        weight = model.loaded().backend.engine.model.model.multi_modal_projector.linear_1.weight
         weight += 0.5 * weight.std() * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1))
-    with model.loaded().backend.unshelved():
+    with model.loaded().backend.anew():
         answers, right = plain()
     found = repeated(model, images, rows, 2, scorers, no_progress)
     flips = sum(row.correct != now for row, now in zip(rows, right, strict=True))
