@@ -1,26 +1,26 @@
-"""Measures pairs and compares them. One for each worker; holds one model at a time."""
+"""Measures pairs and compares them with their references. One for each worker."""
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 from emt_plugin.analysis import largest_loss, steps
 from emt_plugin.analysis.steps import VISION_PROBE
-from emt_plugin.catalog import ImageSetSpec, ModelSpec, display
-from emt_plugin.data import ImageSet, load_image_set
-from emt_plugin.evaluation.models import Model, ModelLoader
-from emt_plugin.evaluation.observing import Seen
+from emt_plugin.catalog import ImageSetSpec, ModelSpec
+from emt_plugin.data import ImageSet
+from emt_plugin.evaluation.at_hand import AtHand
+from emt_plugin.evaluation.models import Model
 from emt_plugin.evaluation.outcomes import comparisons, score_summary, way
 from emt_plugin.evaluation.probing import Prober
 from emt_plugin.evaluation.progress import Progress, no_progress
+from emt_plugin.evaluation.references import References, ReferenceScores
 from emt_plugin.evaluation.repeating import repeated
 from emt_plugin.evaluation.scorers import PairScorers
 from emt_plugin.evaluation.thumbs import write_thumbs
+from emt_plugin.evaluation.written import row_of, started
 from emt_plugin.gate import Reference, Tolerance, with_itself
 from emt_plugin.gate.tolerances import accepted_of
 from emt_plugin.records import (
@@ -36,20 +36,11 @@ from emt_plugin.records import (
 )
 from emt_plugin.runs.compare import flips
 from emt_plugin.runs.shown import gallery
-from emt_plugin.scoring import Score
 from emt_plugin.scoring.protocol import Judge
-from emt_plugin.settings import Settings, pair_key
-from emt_plugin.store import Store, key_hash
+from emt_plugin.settings import Settings
+from emt_plugin.store import Store
 
 PROBE = Reference("probe", VISION_PROBE)
-
-
-@dataclass(frozen=True)
-class ReferenceScores:
-    """What a reference model's scorers made of the images of one set, in their order."""
-
-    against: Reference
-    scores: tuple[dict[str, Score], ...]
 
 
 class Evaluator:
@@ -68,17 +59,10 @@ class Evaluator:
         self.settings = settings
         self.place = place
         self._progress = progress
-        self._say = say
         self._store = Store(settings.store.folder, settings.store.mode, say, settings.store.most_bytes)
-        gates = settings.reference_kind == "encoder"
-        base = settings.reference if settings.trajectories else None
-        self._loader = ModelLoader(settings.catalog, settings.compute, self._store, say, gates, base)
-        self._model: Model | None = None
-        self._reference: Model | None = None
-        self._found_base: Model | None = None
+        self._at_hand = AtHand(settings, self._store, say)
+        self._references = References(self._at_hand, self._scorers, progress)
         self._judge: Judge | None = None
-        self._image_sets: dict[ImageSetSpec, ImageSet] = {}
-        self._reference_scores: dict[str, ReferenceScores] = {}
 
     def image_set(self, spec: ImageSetSpec) -> ImageSet:
         """The image set, loaded once in a worker.
@@ -86,13 +70,7 @@ class Evaluator:
         Raises:
             CouldNotRun: see ``load_image_set``.
         """
-        if spec not in self._image_sets:
-            only = self.settings.compute.images
-            loaded = load_image_set(spec, None if only else self.settings.compute.limit, self._store)
-            self._image_sets[spec] = loaded.only(only) if only else loaded
-            for note in loaded.notes:
-                self._say(f"image set {spec.id}: {note}")
-        return self._image_sets[spec]
+        return self._at_hand.image_set(spec)
 
     def model(self, spec: ModelSpec) -> Model:
         """The model, found but not yet loaded; the one before it is freed first.
@@ -100,15 +78,7 @@ class Evaluator:
         Raises:
             CouldNotRun: it is not on this machine, or not in a format that is loaded here.
         """
-        if self._model is None or self._model.spec != spec:
-            self.close()
-            reference = self.settings.reference
-            if reference and not self.settings.trajectories:
-                self._model = self._loader.find(spec, reference)
-                self._reference = self._loader.find_reference(reference, self._model)
-            else:
-                self._model = self._loader.find(spec)
-        return self._model
+        return self._at_hand.model(spec)
 
     def measure(self, model: Model, image_set: ImageSet, tolerance: float | None = None) -> PairRecord:
         """Measure one pair and compare it with its references.
@@ -121,17 +91,18 @@ class Evaluator:
         Raises:
             CouldNotRun: the model cannot be loaded, or does not show what a scorer wants.
         """
-        start = self._start(model, image_set)
+        start = started(model, image_set, self.settings.catalog)
         cpu, wall = time.process_time(), time.perf_counter()
         scorers = self._scorers(model, image_set, model)
         encoder = Reference("encoder", model.classifier.id) if model.classifier else None
         with self._journal() as journal:
             if journal:
                 journal.start(start)
-            others = self._base(model, image_set) if self.settings.trajectories else self._reference_model(image_set)
+            compared = self._references.base if self.settings.trajectories else self._references.named
+            others = compared(model, image_set)
             rows = self._observed(start, image_set, scorers, encoder, others, journal)
             if self.settings.trajectories and others is None:
-                rows, others = self._as_base(model, image_set, rows)
+                rows, others = self._references.as_base(model, image_set, rows)
                 if journal:
                     journal.append(start, rows)
             rows, note = self._probed(model, image_set, rows)
@@ -192,51 +163,7 @@ class Evaluator:
 
     def close(self) -> None:
         """Free what is loaded."""
-        for model in (self._reference, self._model):
-            if model:
-                model.free()
-        self._model = self._reference = None
-
-    def _start(self, model: Model, image_set: ImageSet) -> PairRecord:
-        """What is known of a pair before its first image."""
-        prompt, spec = image_set.question.prompt, image_set.spec
-        return PairRecord(
-            key=pair_key(model.spec, image_set.spec),
-            measurement=secrets.token_hex(8),
-            prompt=prompt,
-            n_split=image_set.n_split,
-            labels=image_set.labels,
-            model_facts={
-                "name": display(model.spec.name),
-                "source": display(model.spec.source),
-                "revision": model.spec.revision,
-                "adapter": display(model.spec.adapter) if model.spec.adapter else None,
-                "fingerprint": model.key.get("weights"),
-                "architecture": model.facts.architecture,
-                "dtype": model.backend.dtype,
-                "device": model.backend.device,
-                "attention": model.facts.attention,
-                "generation": dict(model.facts.generation),
-                "encoder": model.note or model.facts.encoder_problem or None,
-                "rendered_prompt": model.rendered(prompt),
-            },
-            image_set_facts={
-                "name": self._image_set_name(spec),
-                "source": display(image_set.spec.source),
-                "kind": image_set.spec.kind,
-                "config": image_set.spec.config,
-                "split": image_set.split,
-                "revision": image_set.spec.revision,
-                "fingerprint": image_set.fingerprint,
-                "pixels": dict(image_set.pixels) or None,
-                "notes": list(image_set.notes) or None,
-            },
-        )
-
-    def _image_set_name(self, spec: ImageSetSpec) -> str:
-        """What asks for an image set again: the catalog's name, or where it is."""
-        catalog = self.settings.catalog
-        return spec.id if spec.id in catalog.image_sets and catalog.image_set(spec.id) == spec else spec.source
+        self._at_hand.close()
 
     @contextmanager
     def _journal(self) -> Iterator[Journal | None]:
@@ -277,7 +204,7 @@ class Evaluator:
         with self._progress(pair.key.id, len(image_set.items)) as advance:
             for batch in scorers.observer.observed(image_set.items):
                 made = [
-                    _row(seen, scores, scorers.names[0], encoder, others, len(rows) + offset)
+                    row_of(seen, scores, scorers.names[0], encoder, others, len(rows) + offset)
                     for offset, (seen, scores) in enumerate(zip(batch, scorers.scores(batch), strict=True))
                 ]
                 rows += made
@@ -285,67 +212,6 @@ class Evaluator:
                     journal.append(pair, made)
                 advance(len(made))
         return rows
-
-    def _reference_model(self, image_set: ImageSet) -> ReferenceScores | None:
-        """What the reference model's scorers make of the images; measured once for each image set."""
-        if self._reference is None:
-            return None
-        # The model's text tower reads both: its reference has none of its own.
-        embedder = self._model or self._reference
-        known = _known_as(self._reference, embedder, image_set)
-        if known not in self._reference_scores:
-            self._reference_scores[known] = self._scored(self._reference, embedder, image_set, "model")
-        return self._reference_scores[known]
-
-    def _base(self, model: Model, image_set: ImageSet) -> ReferenceScores | None:
-        """What the scorers make of the base of a trajectory; None where ``model`` is the base.
-
-        Base and checkpoint are never in memory together: with adapters that would take twice the base's.
-        """
-        base = self.settings.reference
-        if base is None or model.spec == base:
-            return None
-        if self._found_base is None:
-            self._found_base = self._loader.find(base)
-        found = self._found_base
-        known = _known_as(found, found, image_set)
-        if known not in self._reference_scores:
-            model.free()
-            self._reference = found
-            self._reference_scores[known] = self._scored(self._reference, self._reference, image_set, "checkpoint")
-            self._reference.free()
-            self._reference = None
-        return self._reference_scores[known]
-
-    def _as_base(self, model: Model, image_set: ImageSet, rows: list[Row]) -> tuple[list[Row], ReferenceScores]:
-        """The rows of a base compared with itself, which is how far its trajectory begins."""
-        against = Reference("checkpoint", model.spec.id)
-        scores = [{name: Score(**score) for name, score in row.scores.items()} for row in rows]
-        found = ReferenceScores(against, tuple(scores))
-        self._reference_scores[_known_as(model, model, image_set)] = found
-        return [
-            replace(
-                row,
-                references={**row.references, against.key: row.prediction},
-                reference_correct={
-                    **row.reference_correct,
-                    against.key: {name: bool(score.correct) for name, score in mine.items()},
-                },
-            )
-            for row, mine in zip(rows, scores, strict=True)
-        ], found
-
-    def _scored(
-        self, model: Model, embedder: Model, image_set: ImageSet, kind: Literal["model", "checkpoint"]
-    ) -> ReferenceScores:
-        """What the scorers make of all images, as a reference."""
-        scorers = self._scorers(model, image_set, embedder)
-        scores: list[dict[str, Score]] = []
-        with self._progress(f"{model.spec.id}/{image_set.spec.id}", len(image_set.items)) as advance:
-            for batch in scorers.observer.observed(image_set.items):
-                scores += scorers.scores(batch)
-                advance(len(batch))
-        return ReferenceScores(Reference(kind, model.spec.id), tuple(scores))
 
     def _probed(self, model: Model, image_set: ImageSet, rows: list[Row]) -> tuple[list[Row], str]:
         """The rows with what linear probes read from the features, and what to say of the probes; empty without any."""
@@ -377,44 +243,6 @@ class Evaluator:
         )
         pair = replace(pair, comparisons=comparisons)
         return replace(pair, gate=gate, reason=None if gate is not None else _nothing_to_compare(pair.key.model, wanted))
-
-
-def _known_as(reference: Model, embedder: Model, image_set: ImageSet) -> str:
-    """All that decides the scores of a reference: its weights and settings, who embeds answers, and the images."""
-    return key_hash(
-        {**reference.key, "embedder": dict(embedder.encoder_key), "images": [repr(image_set.spec), image_set.fingerprint]}
-    )
-
-
-def _row(
-    seen: Seen,
-    scores: dict[str, Score],
-    first: str,
-    encoder: Reference | None,
-    others: ReferenceScores | None,
-    position: int,
-) -> Row:
-    references = {encoder.key: seen.encoder} if encoder else {}
-    correct = {}
-    if others:
-        theirs = others.scores[position]
-        references[others.against.key] = theirs[first].prediction
-        correct[others.against.key] = {name: bool(score.correct) for name, score in theirs.items()}
-    return Row(
-        row=seen.item.row,
-        image=seen.item.hash,
-        occurrence=seen.item.occurrence,
-        label=seen.item.label,
-        answer=seen.observation.answer,
-        prediction=scores[first].prediction,
-        correct=bool(scores[first].correct),
-        kind=scores[first].kind,
-        well_formed=scores[first].well_formed,
-        references=references,
-        new_tokens=seen.observation.new_tokens,
-        scores={name: asdict(score) for name, score in scores.items()},
-        reference_correct=correct,
-    )
 
 
 def _encoder_facts(model: Model, encoder: Reference | None, rows: Sequence[Row]) -> EncoderFacts | None:

@@ -13,6 +13,7 @@ from emt_plugin.evaluation import Evaluator
 from emt_plugin.evaluation.progress import no_progress
 from emt_plugin.evaluation.repeating import _strided, repeated
 from emt_plugin.evaluation.scorers import PairScorers
+from emt_plugin.evaluation.written import started
 from emt_plugin.records import Journalled, PairRecord, RunPlace, read_journals
 from emt_plugin.settings import Compute, Settings, Storing
 from emt_plugin.store import Store
@@ -89,7 +90,7 @@ def test_what_moves_is_counted(tmp_path: Path) -> None:
         return answers, right
 
     encoder = evaluator._observed
-    pair = evaluator._start(model, images)
+    pair = started(model, images, catalog)
     rows = encoder(pair, images, scorers(), None, None, None)
     with torch.no_grad():
         weight = model.loaded().backend.engine.model.model.multi_modal_projector.linear_1.weight
