@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from emt_plugin.records.changes import Flip
 from emt_plugin.records.record import PairRecord, RecordError, pair_from_dict, pair_to_dict
+from emt_plugin.records.typed import typed
 from emt_plugin.store.files import write_atomically
 
 Entry = TypeVar("Entry", "Row", Flip)
@@ -183,6 +184,6 @@ def _entries(path: Path, kind: type[Entry]) -> list[Entry]:
         RecordError: a line is none of them.
     """
     try:
-        return [kind(**entry) for entry in _whole_lines(path)] if path.exists() else []
-    except TypeError as error:
+        return [typed(entry, kind) for entry in _whole_lines(path)] if path.exists() else []
+    except ValueError as error:
         raise RecordError(f"cannot read {path}: a line is no {kind.__name__.lower()} of this version ({error})") from None

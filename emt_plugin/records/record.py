@@ -8,14 +8,20 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from emt_plugin.analysis import Change, Keep, Loss, Step, Trajectory
-from emt_plugin.analysis.trajectory import Cell, ClassLoss, State
-from emt_plugin.gate import Comparison, Reference, Tolerance
-from emt_plugin.records.changes import Difference, PairChange, Repeat, RunChanges, Shard, Trend, TrendPoint
+from emt_plugin.analysis import Loss, Step, Trajectory
+from emt_plugin.gate import Comparison
+from emt_plugin.records.changes import Repeat, RunChanges, Shard, Trend
+from emt_plugin.records.typed import typed
 from emt_plugin.stats import LEVEL, wilson_interval
 from emt_plugin.store.files import write_atomically
 
 SCHEMA = 5
+# Of a pair and of a comparison, what ``run.json`` spreads out among the other fields, by the names that it has there.
+KEY = ("model", "image_set", "checkpoint")
+TOLERANCE = {
+    "value": "tolerance", "source": "tolerance_from", "policy": "policy", "accepted": "accepted",
+    "accepted_in": "accepted_in", "accepted_on": "accepted_on", "accepted_images": "accepted_images",
+}  # fmt: skip
 Status = Literal["measured", "could-not-run", "crashed", "not-run"]
 
 
@@ -265,21 +271,9 @@ class RunRecord:
             schema = content.pop("schema")
             if schema not in range(1, SCHEMA + 1):
                 raise ValueError(f"it has schema {schema}, and this version reads 1 to {SCHEMA}")
-            pairs = tuple(pair_from_dict(upgraded(pair, schema)) for pair in content.pop("pairs"))
-            runs = tuple(_trajectory(run) for run in content.pop("trajectories", ()))
-            changes = tuple(_changes(entry) for entry in content.pop("changes", ()))
-            trends = tuple(_trend(entry) for entry in content.pop("trends", ()))
-            shard = content.pop("shard", None)
-            merged = tuple(content.pop("merged_from", ()))
-            return cls(
-                **content,
-                pairs=pairs,
-                trajectories=runs,
-                changes=changes,
-                trends=trends,
-                shard=Shard(**{**shard, "pairs": tuple(shard["pairs"])}) if shard else None,
-                merged_from=merged,
-            )
+            content["pairs"] = [_nested_pair(upgraded(pair, schema)) for pair in content["pairs"]]
+            content["changes"] = [_nested_changes(changes) for changes in content.get("changes", ())]
+            return typed(content, cls)
         except FileNotFoundError:
             raise RecordError(f"{folder} holds no run.json; name the folder of one run") from None
         except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
@@ -327,91 +321,32 @@ def _changes_to_dict(changes: RunChanges) -> dict[str, Any]:
 
 
 def pair_from_dict(content: Mapping[str, Any]) -> PairRecord:
-    """The inverse of ``pair_to_dict``."""
-    rest = dict(content)
-    key = PairKey(**{name: rest.pop(name) for name in ("model", "image_set", "checkpoint")})
-    return PairRecord(
-        **{
-            **rest,
-            "key": key,
-            "labels": tuple(rest["labels"]),
-            "scores": tuple(_score(score) for score in rest["scores"]),
-            "comparisons": tuple(_comparison(comparison) for comparison in rest["comparisons"]),
-            "encoder": EncoderFacts(**rest["encoder"]) if rest["encoder"] else None,
-            "steps": tuple(Step(**step) for step in rest.get("steps", ())),
-            "largest_loss": Loss(**rest["largest_loss"]) if rest.get("largest_loss") else None,
-            "replay": Replay(**rest["replay"]) if rest.get("replay") else None,
-            "timing": Timing(**rest["timing"]) if rest["timing"] else None,
-            "repeat": _repeat(rest.get("repeat")),
-        }
-    )
+    """The inverse of ``pair_to_dict``.
+
+    Raises:
+        ValueError: a field is missing or of another type.
+    """
+    return typed(_nested_pair(content), PairRecord)
 
 
-def _trajectory(content: Mapping[str, Any]) -> Trajectory:
-    changes = ("backward_transfer", "forgetting_from_first", "forgetting_from_max")
-    return Trajectory(
-        **{
-            **content,
-            "trained_on": tuple(content["trained_on"]),
-            "image_sets": tuple(content["image_sets"]),
-            "states": tuple(_state(state) for state in content["states"]),
-            "keep": _keep(content["keep"]),
-            "unmeasured": tuple(content["unmeasured"]),
-            **{name: _change(content[name]) for name in changes},
-        }
-    )
+def _nested_pair(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A pair with its key and its tolerances in places of their own."""
+    key = {name: content[name] for name in KEY if name in content}
+    rest = {name: value for name, value in content.items() if name not in KEY}
+    return {**rest, "key": key, "comparisons": [_nested_comparison(comparison) for comparison in content["comparisons"]]}
 
 
-def _keep(content: Mapping[str, Any] | None) -> Keep | None:
-    return Keep(**{**content, "recovered": tuple(content["recovered"])}) if content else None
+def _nested_comparison(content: Mapping[str, Any]) -> dict[str, Any]:
+    tolerance = {name: content[called] for name, called in TOLERANCE.items() if called in content}
+    return {**{name: value for name, value in content.items() if name not in TOLERANCE.values()}, "tolerance": tolerance}
 
 
-def _state(content: Mapping[str, Any]) -> State:
-    changes = {name: _change(content[name]) for name in ("encoder_gap", "domain", "elsewhere")}
-    return State(**{**content, **changes, "cells": tuple(_cell(cell) for cell in content["cells"])})
-
-
-def _cell(content: Mapping[str, Any]) -> Cell:
-    gone = tuple(ClassLoss(**loss) for loss in content["gone"])
-    changes = {name: _change(content[name]) for name in ("change", "encoder_gap")}
-    return Cell(**{**content, **changes, "gone": gone})
-
-
-def _change(content: Mapping[str, Any] | None) -> Change | None:
-    return Change(**content) if content else None
-
-
-def _repeat(content: Mapping[str, Any] | None) -> Repeat | None:
-    return Repeat(**{**content, "correct": tuple(content["correct"])}) if content else None
-
-
-def _changes(content: Mapping[str, Any]) -> RunChanges:
-    return RunChanges(**{**content, "pairs": tuple(_pair_change(pair) for pair in content["pairs"])})
-
-
-def _pair_change(content: Mapping[str, Any]) -> PairChange:
-    found = content["comparison"]
-    differences = tuple(Difference(**difference) for difference in content["differences"])
-    return PairChange(**{**content, "comparison": _comparison(found) if found else None, "differences": differences})
-
-
-def _trend(content: Mapping[str, Any]) -> Trend:
-    points = tuple(TrendPoint(**{**point, "changed": tuple(point["changed"])}) for point in content["points"])
-    return Trend(content["pair"], points)
-
-
-def _score(content: Mapping[str, Any]) -> ScoreSummary:
-    return ScoreSummary(**{**content, "kinds": tuple(KindRate(**kind) for kind in content["kinds"])})
-
-
-def _comparison(content: Mapping[str, Any]) -> Comparison:
-    rest = dict(content)
-    tolerance = Tolerance(
-        value=rest.pop("tolerance"),
-        source=rest.pop("tolerance_from"),
-        **{name: rest.pop(name) for name in ("policy", "accepted", "accepted_in", "accepted_on", "accepted_images")},
-    )
-    return Comparison(**{**rest, "reference": Reference(**rest["reference"]), "tolerance": tolerance})
+def _nested_changes(content: Mapping[str, Any]) -> dict[str, Any]:
+    pairs = [
+        {**pair, "comparison": _nested_comparison(pair["comparison"])} if pair["comparison"] else pair
+        for pair in content["pairs"]
+    ]
+    return {**content, "pairs": pairs}
 
 
 def _plain(value: Any) -> Any:

@@ -109,6 +109,41 @@ def test_a_record_that_cannot_be_read_says_why(tmp_path: Path) -> None:
         RunRecord.read(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("place", "value", "sentence"),
+    [
+        (("exit_code",), "zero", r"Expected 'int', got 'str' - at '\$\.exit_code'"),
+        (("pairs", 0, "n"), 1.5, r"Expected 'int', got 'float' - at '\$\.pairs\[0\]\.n'"),
+        (("pairs", 0, "labels"), "cat", r"Expected 'array', got 'str' - at '\$\.pairs\[0\]\.labels'"),
+        (("pairs", 0, "status"), "fine", r"Invalid enum value 'fine' - at '\$\.pairs\[0\]\.status'"),
+        (("pairs", 0, "comparisons", 0, "n11"), "9", r"comparisons\[0\]\.n11"),
+        (("pairs", 0, "comparisons", 0, "tolerance"), None, r"Expected 'float', got 'null' - at .*tolerance"),
+        (("pairs", 0, "model"), 7, r"Expected 'str', got 'int' - at '\$\.pairs\[0\]\.key\.model'"),
+        (("pairs", 0, "scores", 0, "kinds"), {}, r"Expected 'array', got 'object' - at .*scores\[0\]\.kinds"),
+        (("environment",), None, r"Expected 'object', got 'null' - at '\$\.environment'"),
+    ],
+)
+def test_a_wrongly_typed_field_is_refused_by_its_name(
+    tmp_path: Path, place: tuple[str | int, ...], value: object, sentence: str
+) -> None:
+    run = RunRecord.read(Path(__file__).parent / "records" / "schema-4")
+    run.write(tmp_path)
+    content = json.loads((tmp_path / "run.json").read_text())
+    *above, last = place
+    inside = content
+    for step in above:
+        inside = inside[step]
+    inside[last] = value
+    (tmp_path / "run.json").write_text(json.dumps(content))
+    with pytest.raises(RecordError, match=sentence):
+        RunRecord.read(tmp_path)
+    del inside[last]
+    (tmp_path / "run.json").write_text(json.dumps(content))
+    if last in ("exit_code", "n11", "tolerance", "model", "environment"):
+        with pytest.raises(RecordError, match="missing required field"):
+            RunRecord.read(tmp_path)
+
+
 def test_a_record_of_the_first_schema_is_read(tmp_path: Path) -> None:
     run = RunRecord.read(Path(__file__).parent / "records" / "schema-1")
     assert len(run.pairs) == 4
