@@ -10,40 +10,8 @@ import pytest
 
 from tests.plugin.conftest import Run, in_a_process
 
-THEIRS = '''\
-from pathlib import Path
-
-from emt_plugin.models import Backend, BackendFacts
-from emt_plugin.scoring import Observation
-
-
-class Parrot(Backend):
-    """Says the same of every image, and counts how many it was shown."""
-
-    def __init__(self, request):
-        self.folder = Path(request.spec.source)
-
-    def identity(self):
-        return {"weights": (self.folder / "word").read_text()}
-
-    @property
-    def capabilities(self):
-        return frozenset({"answer"})
-
-    def facts(self):
-        return BackendFacts(architecture="Parrot", generation={"loud": True})
-
-    def in_force(self):
-        return {"feathers": 7}
-
-    def render(self, prompt):
-        return f"Polly, {prompt}"
-
-    def observe(self, images, question, want):
-        with (self.folder / "seen").open("a") as file:
-            file.write("".join(f"{image.size}\\n" for image in images))
-        return [Observation(answer=(self.folder / "word").read_text(), new_tokens=1) for _ in images]
-'''
+DOCUMENTED = Path(__file__).parents[2] / "docs" / "backends.md"
+THEIRS = DOCUMENTED.read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
 CATALOG = '[models.polly]\nsource = "{folder}"\nbackend = "{backend}"\nencoder = "clip-mini"\nimage_sets = ["mnist-mini"]\n'
 N = 60
 
