@@ -19,7 +19,7 @@ from emt_plugin.records import RecordError, RunRecord
 from emt_plugin.report.writers import study
 from emt_plugin.report.writers.marks import MarksError
 from emt_plugin.runs.history import HistoryError
-from emt_plugin.store import DEFAULT_FOLDER, prune, shelves
+from emt_plugin.store import DEFAULT_FOLDER, Store, prune, shelves
 from emt_plugin.throughput import table as timings_table
 
 
@@ -167,11 +167,29 @@ def _fetch(options: argparse.Namespace) -> int:
             print(f"{name}: {loaded.n_split} images in the split '{loaded.split}'")
             continue
         from emt_plugin.models.checkpoint import find
+        from emt_plugin.models.registry import TRANSFORMERS
 
+        if spec.backend != TRANSFORMERS:
+            print(f"{name}: {_identity(spec)}, by the backend '{spec.backend}'")
+            continue
         print(f"{name}: {find(spec.source, spec.id, spec.name, spec.revision, encoder=True).folder}")
         if spec.encoder:
             print(f"{name}, its encoder: {find(spec.encoder, spec.encoder, spec.name, encoder=True).folder}")
     return 0
+
+
+def _identity(spec: ModelSpec) -> str:
+    """The fingerprint of a model that a backend runs, which has fetched all of its parts then."""
+    from emt_plugin.models import Request
+    from emt_plugin.models.registry import BackendError, backend_factory
+    from emt_plugin.settings import Compute
+
+    try:
+        factory = backend_factory(spec.backend)
+    except BackendError as error:
+        raise CatalogError(str(error)) from None
+    backend = factory(Request(spec, Compute(), Store(Path(), "off"), print))
+    return str(backend.identity().get("weights", "found"))
 
 
 def _model_or_image_set(catalog: Catalog, name: str) -> ModelSpec | ImageSetSpec:

@@ -75,11 +75,21 @@ class ZeroShotEncoder:
             padding="max_length" if full else True,
             max_length=self.model.config.text_config.max_position_embeddings,
             truncation=True,
+            # Positions count from the left, whatever a tokenizer was saved with.
+            **({} if full else {"padding_side": "right"}),
             return_tensors="pt",
         ).to(self.device)
         wanted = ("input_ids",) if full else ("input_ids", "attention_mask")
         features = self.model.get_text_features(**{name: inputs[name] for name in wanted}).pooler_output
         return _unit(features)
+
+    def text_features_of(self, texts: Sequence[str]) -> torch.Tensor:
+        """The same, computed once for as many texts as there are, some at once."""
+        known = tuple(texts)
+        if known not in self._captions:
+            parts = [self.text_features(known[start : start + TEXTS_AT_ONCE]) for start in range(0, len(known), TEXTS_AT_ONCE)]
+            self._captions[known] = torch.cat(parts)
+        return self._captions[known]
 
     @torch.inference_mode()
     def image_features(self, images: Sequence[Image.Image]) -> torch.Tensor:
@@ -94,11 +104,9 @@ class ZeroShotEncoder:
         Raises:
             CouldNotRun: memory ran out with one image.
         """
-        known = tuple(captions)
-        if known not in self._captions:
-            self._captions[known] = self.text_features(known)
         try:
-            return [int(index) for index in (self.image_features(images) @ self._captions[known].T).argmax(-1).tolist()]
+            cosines = self.image_features(images) @ self.text_features_of(captions).T
+            return [int(index) for index in cosines.argmax(-1).tolist()]
         except torch.OutOfMemoryError:
             if len(images) == 1:
                 raise CouldNotRun(

@@ -134,6 +134,7 @@ def find(
     revision: str | None = None,
     encoder: bool = False,
     adapter: str | None = None,
+    text: bool = False,
 ) -> Checkpoint:
     """The checkpoint behind a local folder or a hub id.
 
@@ -144,6 +145,7 @@ def find(
         revision: hub revision.
         encoder: it is a vision encoder rather than a multimodal LLM.
         adapter: folder of a PEFT adapter on top of it.
+        text: it is a language model, which sees no image.
 
     Raises:
         CouldNotRun: it is not on this machine, is no checkpoint, or is in a format that is not loaded here.
@@ -155,6 +157,8 @@ def find(
     _check_format(checkpoint)
     if checkpoint.adapter:
         _check_adapter(checkpoint.adapter, name)
+    if text:
+        return checkpoint
     if not any((folder / file).exists() for file in PROCESSOR_FILES):
         raise CouldNotRun(
             f"{name} has no processor (processor_config.json or preprocessor_config.json in {folder}); "
