@@ -19,7 +19,8 @@ from emt_plugin.catalog.specs import BUNDLED, ImageSetSpec, ModelSpec, bundled_f
 PAPER_IMAGE_SETS = ("mnist", "cifar10", "cifar100", "miniimagenet")
 UNKNOWN_IMAGE_SET = "unknown"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-MODEL_KEYS = {"source", "encoder", "aliases", "image_sets", "revision", "trust_remote_code"}
+MODEL_KEYS = {"source", "encoder", "reference", "aliases", "image_sets", "revision", "trust_remote_code", "licence"}
+REFERENCES = ("encoder", "probe")
 IMAGE_SET_KEYS = {
     "source", "config", "split", "image", "label", "prompt", "template", "stems", "names", "label_order", "like",
     "revision", "answer", "tuning_answer", "train_split", "labels", "synonyms", "background", "range",
@@ -78,6 +79,8 @@ class Catalog:
             image_sets=tuple(entry.get("image_sets", PAPER_IMAGE_SETS)),
             revision=revision or entry.get("revision"),
             trust_remote_code=bool(entry.get("trust_remote_code", False)),
+            # An encoder that somebody names is what they want to be compared with.
+            reference="probe" if entry.get("reference") == "probe" and not encoder else "encoder",
         )
 
     def chose_image_sets(self, model: ModelSpec) -> bool:
@@ -333,6 +336,7 @@ MUST = {
     "names": 'must be "as-is", "wordnet" or "numbers"',
     "label_order": 'must be "index" or "alphabetical"',
     "trust_remote_code": "must be true or false",
+    "reference": 'must be "encoder" or "probe"',
     "aliases": "must be a list of strings",
     "image_sets": "must be a list of one or more strings",
     "stems": "must be a list of strings",
@@ -367,6 +371,7 @@ def _fits(key: str, value: object) -> bool:
         "names": value in {"as-is", "wordnet", "numbers"},
         "background": re.fullmatch(r"white|black|#[0-9a-fA-F]{6}", value) is not None,
         "label_order": value in {"index", "alphabetical"},
+        "reference": value in REFERENCES,
     }
     return wanted.get(key, True)
 

@@ -26,6 +26,7 @@ class ModelSpec:
         adapter: folder of a PEFT adapter on top of it, None for the model alone.
         adapter_base: content hash of the weights that the adapter was trained on, where it says so.
         checkpoint: id of this state of a fine-tuning run, None for a model by itself.
+        reference: what it is compared with where nobody says: ``probe`` for a tower without a text twin.
     """
 
     id: str
@@ -39,6 +40,7 @@ class ModelSpec:
     adapter: str | None = None
     adapter_base: str | None = None
     checkpoint: str | None = None
+    reference: Literal["encoder", "probe"] = "encoder"
 
     @property
     def shown(self) -> str:

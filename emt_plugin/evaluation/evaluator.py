@@ -42,6 +42,7 @@ from emt_plugin.settings import Settings, pair_key
 from emt_plugin.store import Store, key_hash
 
 PROBE = Reference("probe", VISION_PROBE)
+PROBED = "a probe, by the catalog: no public encoder with a text tower has this tower"
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,11 @@ class Evaluator:
         self._progress = progress
         self._say = say
         self._store = Store(settings.store.folder, settings.store.mode, say, settings.store.most_bytes)
-        gates = settings.reference_kind == "encoder"
         base = settings.reference if settings.trajectories else None
-        self._loader = ModelLoader(settings.catalog, settings.compute, self._store, say, gates, base)
+        self._loader = ModelLoader(
+            settings.catalog, settings.compute, self._store, say,
+            lambda spec: settings.reference_kind(spec) == "encoder", base,
+        )  # fmt: skip
         self._model: Model | None = None
         self._reference: Model | None = None
         self._found_base: Model | None = None
@@ -139,7 +142,7 @@ class Evaluator:
                 journal.append(start, rows)
         references = [
             *([encoder] if encoder else []),
-            *([PROBE] if note and self.settings.scoring.probe_gates else []),
+            *([PROBE] if note and self.settings.reference_kind(model.spec) == "probe" else []),
             *([others.against] if others else []),
         ]
         outcomes = way(rows, encoder, note)
@@ -166,7 +169,7 @@ class Evaluator:
                 new_tokens=scorers.observer.counter.new_tokens,
             ),
         )
-        pair = self._gated(replace(pair, repeat=self._repeated(model, image_set, rows)))
+        pair = self._gated(replace(pair, repeat=self._repeated(model, image_set, rows)), model)
         if self.place:
             shown = gallery(pair, rows, self._flipped(pair, rows), bool(self.settings.trajectories)).rows
             write_thumbs(self.place.folder / "thumbs", self._store, image_set, shown)
@@ -218,6 +221,7 @@ class Evaluator:
                 "attention": model.facts.attention,
                 "generation": dict(model.facts.generation),
                 "encoder": model.note or model.facts.encoder_problem or None,
+                "reference": PROBED if self.settings.probed_by_catalog(model.spec) else None,
                 "rendered_prompt": model.rendered(prompt),
             },
             image_set_facts={
@@ -349,15 +353,15 @@ class Evaluator:
 
     def _probed(self, model: Model, image_set: ImageSet, rows: list[Row]) -> tuple[list[Row], str]:
         """The rows with what linear probes read from the features, and what to say of the probes; empty without any."""
-        scoring = self.settings.scoring
-        if not scoring.probes or not model.facts.has_features:
+        if not self.settings.probes(model.spec) or not model.facts.has_features:
             return rows, ""
-        prober = Prober(self._store, model, image_set, scoring.probe_images, self._progress)
+        prober = Prober(self._store, model, image_set, self.settings.scoring.probe_images, self._progress)
+        probe_gates = self.settings.reference_kind(model.spec) == "probe"
         found = prober.classes()
         probed = []
         for position, row in enumerate(rows):
             probes = {name: int(classes[position]) for name, classes in found.items()}
-            gates = {PROBE.key: probes[VISION_PROBE]} if scoring.probe_gates else {}
+            gates = {PROBE.key: probes[VISION_PROBE]} if probe_gates else {}
             probed.append(replace(row, probes=probes, references={**row.references, **gates}))
         return probed, prober.note
 
@@ -368,15 +372,15 @@ class Evaluator:
         of = accepted_of(model.get("adapter") or model.get("source"), pair.image_set_facts.get("source"))
         return self.settings.tolerances.of(key.model, key.image_set, kind, key.id, scorer, of)
 
-    def _gated(self, pair: PairRecord) -> PairRecord:
+    def _gated(self, pair: PairRecord, model: Model) -> PairRecord:
         """The pair with the comparison that gates: the first scorer's, with the reference that was asked for."""
-        wanted = self.settings.reference_kind
+        wanted = self.settings.reference_kind(model.spec)
         gate = next((index for index, c in enumerate(pair.comparisons) if c.reference.kind == wanted), None)
         comparisons = tuple(
             with_itself(c) if c.reference.kind == "checkpoint" and not pair.key.checkpoint else c for c in pair.comparisons
         )
         pair = replace(pair, comparisons=comparisons)
-        return replace(pair, gate=gate, reason=None if gate is not None else _nothing_to_compare(pair.key.model, wanted))
+        return replace(pair, gate=gate, reason=None if gate is not None else _nothing_to_compare(model, wanted))
 
 
 def _known_as(reference: Model, embedder: Model, image_set: ImageSet) -> str:
@@ -440,8 +444,14 @@ def _facts_of_this_run(model: Model) -> dict[str, Any]:
     return facts if backend.packs is None else {**facts, "labels_ranked": "packed" if backend.packs else "one by one"}
 
 
-def _nothing_to_compare(model: str, wanted: str) -> str:
-    """Why a measured model has no verdict."""
+def _nothing_to_compare(model: Model, wanted: str) -> str:
+    """Why a measured model has no verdict, and what to type."""
+    name, kind = model.spec.id, model.checkpoint.config.get("model_type")
+    base = "--emt-reference BASE (the name, folder or hub id of the model that it was tuned from)"
     if wanted == "probe":
-        return f"no probe can be fitted on {model}'s vision features, so there is nothing to compare it with"
-    return f"no encoder is known for {model}, so there is nothing to compare it with: name it with --emt-encoder"
+        return f"no probe can be fitted on the vision features of {name}, a {kind}: compare it with its base, {base}"
+    probe = "a probe on its own features, --emt-reference probe, or with " if model.facts.has_features else ""
+    return (
+        f"no encoder is known for {name}, a {kind}, so there is nothing to compare it with: compare it with {probe}"
+        f"its base, {base}, or name an encoder with --emt-encoder"
+    )

@@ -185,7 +185,7 @@ class ModelLoader:
         compute: how models are run.
         store: where facts and features are kept.
         say: told what a person who waits should know.
-        encoder_gates: an encoder that cannot be had stops a pair; else it is left out with a note.
+        encoder_gates: whether an encoder of a model that cannot be had stops a pair; else it is left out with a note.
         base: what all other models are checkpoints of: they have its architecture, and run in its dtype.
     """
 
@@ -195,7 +195,7 @@ class ModelLoader:
         compute: Compute,
         store: Store,
         say: Callable[[str], None],
-        encoder_gates: bool = True,
+        encoder_gates: Callable[[ModelSpec], bool] = lambda spec: spec.reference == "encoder",
         base: ModelSpec | None = None,
     ) -> None:
         self._catalog = catalog
@@ -251,6 +251,9 @@ class ModelLoader:
         """The model's encoder, and why there is none although one is known."""
         if spec.encoder:
             source, found_by = spec.encoder, spec.encoder_from or "catalog"
+        elif spec.reference == "probe":
+            # By the catalog no encoder has this tower, whatever its shape.
+            return None, ""
         else:
             source, found_by = self._catalog.encoder_of_tower(checkpoint.tower) or "", "tower shape"
         if not source:
@@ -259,7 +262,7 @@ class ModelLoader:
         try:
             return EncoderSource(find(source, f"the encoder {name}", spec.name, encoder=True), name, found_by), ""
         except CouldNotRun as error:
-            if self._encoder_gates:
+            if self._encoder_gates(spec):
                 raise
             return None, str(error)
 
@@ -293,7 +296,7 @@ class ModelLoader:
         try:
             encoder, own, words, tower = self._encoder_of(model, backend)
         except CouldNotRun as error:
-            if self._encoder_gates:
+            if self._encoder_gates(model.spec):
                 raise
             encoder, own, words, tower, problem = None, False, "", "", str(error)
         facts = Facts(
