@@ -122,12 +122,13 @@ class Catalog:
             return _located(BUNDLED + name.removeprefix(BUNDLED))
         return self._path_or_hub_id(name, "encoder", list(self.towers))
 
-    def encoder_of_tower(self, tower: Entry) -> str | None:
-        """The known encoder whose tower has the shape of ``tower`` (a vision config as a mapping)."""
-        for name, shape in self.towers.items():
-            if all(tower.get(key) == value for key, value in shape.items()):
-                return _located(name)
-        return None
+    def encoders_of_tower(self, tower: Entry) -> tuple[str, ...]:
+        """The known encoders whose towers have the shape of ``tower`` (a vision config as a mapping)."""
+        return tuple(
+            _located(name)
+            for name, shape in self.towers.items()
+            if all(tower.get(key) == value for key, value in shape.items())
+        )
 
     def image_set(self, name: str) -> ImageSetSpec:
         """What ``name`` (a catalog name, a local file or folder, or a hub id) stands for.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from emt_plugin.catalog import Catalog, ModelSpec
 from emt_plugin.errors import CouldNotRun
 from emt_plugin.evaluation.devices import default_device, device_memory, device_name, refuse_missing_device
+from emt_plugin.evaluation.encoder_choice import chosen
 from emt_plugin.mllms.backend import MAX_NEW_TOKENS
 from emt_plugin.mllms.checkpoint import Checkpoint, find
 from emt_plugin.settings import Compute
@@ -249,18 +250,15 @@ class ModelLoader:
 
     def _encoder(self, spec: ModelSpec, checkpoint: Checkpoint) -> tuple[EncoderSource | None, str]:
         """The model's encoder, and why there is none although one is known."""
-        if spec.encoder:
-            source, found_by = spec.encoder, spec.encoder_from or "catalog"
-        elif spec.reference == "probe":
-            # By the catalog no encoder has this tower, whatever its shape.
+        # By the catalog, no encoder has the tower of a model that a probe is the reference of, whatever its shape.
+        alike = self._catalog.encoders_of_tower(checkpoint.tower) if spec.reference != "probe" else ()
+        if not spec.encoder and not alike:
             return None, ""
-        else:
-            source, found_by = self._catalog.encoder_of_tower(checkpoint.tower) or "", "tower shape"
-        if not source:
-            return None, ""
-        name = Path(source).name if Path(source).is_dir() else source
         try:
-            return EncoderSource(find(source, f"the encoder {name}", spec.name, encoder=True), name, found_by), ""
+            source = spec.encoder or chosen(checkpoint, alike)
+            name = Path(source).name if Path(source).is_dir() else source
+            found = find(source, f"the encoder {name}", spec.name if spec.encoder else source, encoder=True)
+            return EncoderSource(found, name, (spec.encoder_from or "catalog") if spec.encoder else "tower shape"), ""
         except CouldNotRun as error:
             if self._encoder_gates(spec):
                 raise
