@@ -12,6 +12,8 @@ from emt_plugin.mllms.checkpoint import Checkpoint, find, is_here
 if TYPE_CHECKING:
     import numpy as np
 
+# What to type where no encoder can be had.
+BASE = "--emt-reference BASE (the name, folder or hub id of the model that it was tuned from)"
 # The first weights of a tower: no two trainings from scratch have the same.
 PATCHES = "embeddings.patch_embedding.weight"
 

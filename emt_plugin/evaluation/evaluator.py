@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from emt_plugin.catalog import ImageSetSpec, ModelSpec, display
 from emt_plugin.data import ImageSet, load_image_set
+from emt_plugin.evaluation.encoder_choice import BASE
 from emt_plugin.evaluation.models import Model, ModelLoader
 from emt_plugin.evaluation.observing import Seen
 from emt_plugin.evaluation.outcomes import comparisons, score_summary, way
@@ -447,11 +448,10 @@ def _facts_of_this_run(model: Model) -> dict[str, Any]:
 def _nothing_to_compare(model: Model, wanted: str) -> str:
     """Why a measured model has no verdict, and what to type."""
     name, kind = model.spec.id, model.checkpoint.config.get("model_type")
-    base = "--emt-reference BASE (the name, folder or hub id of the model that it was tuned from)"
     if wanted == "probe":
-        return f"no probe can be fitted on the vision features of {name}, a {kind}: compare it with its base, {base}"
+        return f"no probe can be fitted on the vision features of {name}, a {kind}: compare it with its base, {BASE}"
     probe = "a probe on its own features, --emt-reference probe, or with " if model.facts.has_features else ""
     return (
         f"no encoder is known for {name}, a {kind}, so there is nothing to compare it with: compare it with {probe}"
-        f"its base, {base}, or name an encoder with --emt-encoder"
+        f"its base, {BASE}, or name an encoder with --emt-encoder"
     )

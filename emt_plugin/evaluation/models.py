@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from emt_plugin.catalog import Catalog, ModelSpec
 from emt_plugin.errors import CouldNotRun
 from emt_plugin.evaluation.devices import default_device, device_memory, device_name, refuse_missing_device
-from emt_plugin.evaluation.encoder_choice import chosen
+from emt_plugin.evaluation.encoder_choice import BASE, chosen
 from emt_plugin.mllms.backend import MAX_NEW_TOKENS
 from emt_plugin.mllms.checkpoint import Checkpoint, find
 from emt_plugin.settings import Compute
@@ -261,7 +261,11 @@ class ModelLoader:
             return EncoderSource(found, name, (spec.encoder_from or "catalog") if spec.encoder else "tower shape"), ""
         except CouldNotRun as error:
             if self._encoder_gates(spec):
-                raise
+                # A shape is no more than a guess.
+                otherwise = (
+                    "" if spec.encoder else f"; or, where its tower was tuned, compare with --emt-reference probe or {BASE}"
+                )
+                raise CouldNotRun(f"{error}{otherwise}") from None
             return None, str(error)
 
     def _key(self, checkpoint: Checkpoint, device: str, dtype: str, remote_code: bool = False) -> dict[str, Any]:

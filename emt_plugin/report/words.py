@@ -288,8 +288,15 @@ MOST_LINES, MOST_NAMED = 4, 8
 def tower_warnings(run: RunRecord) -> list[str]:
     """Models whose tower is not the named encoder's, one line each."""
     said = {
-        f"{pair.key.id.partition('/')[0]}: encoder {pair.encoder.id}: {pair.encoder.tower}"
+        f"{pair.key.id.partition('/')[0]}: encoder {pair.encoder.id}: {pair.encoder.tower}{_honest(pair)}"
         for pair in run.pairs
         if pair.encoder and not pair.encoder.own
     }
     return sorted(said)
+
+
+def _honest(pair: PairRecord) -> str:
+    """What to compare with instead of an encoder that gates and is not the model's own."""
+    if pair.gating is None or pair.gating.reference.kind != "encoder":
+        return ""
+    return "; honest references are --emt-reference probe and --emt-reference BASE, the model that it was tuned from"

@@ -59,3 +59,23 @@ def test_only_encoders_on_this_machine_count(tmp_path: Path, monkeypatch: pytest
         "google/siglip2-so400m-patch14-384, and none of them is on this machine: where there is a network, fetch them with: "
         "emt fetch google/siglip-so400m-patch14-384 google/siglip2-so400m-patch14-384; or name one with --emt-encoder"
     )
+
+
+@pytest.mark.parametrize("elsewhere", [("openai/a",), ("openai/a", "google/b")])
+def test_a_shape_without_an_encoder_here_names_the_other_references(
+    elsewhere: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "empty"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    save_llava(SIGLIP, tmp_path / "mine")
+    catalog = replace(Catalog.load(), towers={name: {"model_type": "siglip_vision_model"} for name in elsewhere})
+    evaluator = Evaluator(Settings(catalog=catalog), None, print)
+    with pytest.raises(CouldNotRun) as refused:
+        evaluator.model(catalog.model(str(tmp_path / "mine")))
+    said = str(refused.value)
+    assert f"emt fetch {' '.join(elsewhere)}" in said
+    assert said.endswith(
+        "; or, where its tower was tuned, compare with --emt-reference probe or --emt-reference BASE (the name, folder or hub "
+        "id of the model that it was tuned from)"
+    )
+    assert "\n" not in said

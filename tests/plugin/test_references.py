@@ -128,6 +128,11 @@ def test_an_encoder_that_is_not_the_models_own_is_flagged(run: Start, suite: Pat
     said = f"known: encoder openclip: {OTHER}"
     assert said in done.output
     assert said in (done.place / "report.html").read_text().replace("&#39;", "'")
+    honest = "; honest references are --emt-reference probe and --emt-reference BASE, the model that it was tuned from"
+    assert f"{said}{honest}" in done.output
+    probed = run(named, "--emt-model", "known", *SMALL, f"--emt-encoder={suite / 'openclip'}", "--emt-reference", "probe")
+    assert said in probed.output
+    assert honest not in probed.output
 
 
 @pytest.mark.parametrize("value", ["prob", "model"])
