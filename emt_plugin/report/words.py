@@ -216,7 +216,7 @@ def _by_catalog(run: RunRecord) -> str:
     found = [str(name) for name in run.settings.get("probed_by_catalog") or ()]
     if not found:
         return ""
-    return f" The catalog chose the probe for {_some(found)}: no public encoder with a text tower is its reference."
+    return f" The catalog chose the probe for {_some(found)}, whose tower no public encoder with a text tower has."
 
 
 # What a FAIL says of pairs, by the kind of their reference. Only what was another state before can have been forgotten.

@@ -36,7 +36,7 @@ def test_the_catalog_chooses_a_probe_for_a_tower_without_a_twin(family: str, run
     assert (done.record["settings"]["reference"], done.record["settings"]["probed_by_catalog"]) == ("encoder", ["known"])
     assert done.record["settings"]["probe_images"] == 4
     assert pair["model_facts"]["reference"].startswith("a probe, by the catalog")
-    said = "The catalog chose the probe for known: no public encoder with a text tower is its reference."
+    said = "The catalog chose the probe for known, whose tower no public encoder with a text tower has."
     for text in (done.output, (done.place / "report.html").read_text(), (done.place / "summary.md").read_text()):
         assert "against the supervised vision probe" in text or "gates is the supervised vision probe" in text
         assert said in " ".join(text.split())
