@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 OFFLINE := HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1
 ARGS ?=
 
-.PHONY: bench test test-all lint browser study throughput kills gate-doc zoo adapters wheel clean
+.PHONY: bench test test-all lint browser study throughput kills gate-doc models-doc zoo adapters wheel clean
 
 bench: $(INSTALLED)
 	$(OFFLINE) $(BIN)/pytest benchmarks $(ARGS)
@@ -56,6 +56,11 @@ kills: $(INSTALLED)
 # docs/gate.md: how often the gate errs, computed anew.
 gate-doc: $(INSTALLED)
 	$(BIN)/python -m emt_plugin.gate.calibration
+
+# The tables of docs/models.md, from the tests of every family; about four minutes.
+models-doc: $(INSTALLED)
+	$(TESTS) tests/compute/test_families.py tests/compute/test_finetune_families.py --junitxml=build/families.xml
+	$(BIN)/python -m tests.models_doc build/families.xml
 
 # The bundled image sets and models, made anew; about 40 minutes on two cores.
 # Needs Debian's dataset-fashion-mnist, fonts-noto-color-emoji and unicode-data.

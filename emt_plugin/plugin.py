@@ -28,7 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--emt-encoder", metavar="NAME", help="the models' vision encoder: folder or hub id [the catalog's]")
     add("--emt-reference", metavar="MODEL",
         help="gate against this model on the same images, or against a linear probe on the vision features with `probe` "
-             "[the model's own encoder]")  # fmt: skip
+             "[the model's own encoder; `probe` where the catalog says that its tower has none]")  # fmt: skip
     add("--emt-checkpoint", action="append", dest="emt_checkpoint", metavar="GLOB",
         help="gate each of these checkpoints of one model against that model, in order of training; repeatable")  # fmt: skip
     add("--emt-trained-on", action="append", metavar="NAME[,NAME]",

@@ -70,17 +70,11 @@ class Scoring:
     probe_gates: bool = False
     judge: JudgeAddress | None = None
 
-    @property
-    def probes(self) -> bool:
-        """Probes belong to the steps between encoder and likelihood, and cost a pass over training images."""
-        return bool(self.probe_images) and (self.probe_gates or "likelihood" in self.scorers)
-
     def as_record(self) -> dict[str, Any]:
         """Plain data; nothing of the judge but its name."""
         return {
             "scorers": list(self.scorers),
             "likelihood": {"rule": self.rule, "calibrated": self.calibrated} if "likelihood" in self.scorers else None,
-            "probe_images": self.probe_images if self.probes else None,
             "judge": f"{self.judge.model} at {self.judge.place}" if self.judge else None,
         }
 
@@ -153,14 +147,23 @@ class Settings:
     given: Mapping[str, Any] = field(default_factory=dict)
     unasked: tuple[ModelSpec, ...] = ()
 
-    @property
-    def reference_kind(self) -> str:
-        """Kind of the reference that gates."""
+    def reference_kind(self, model: ModelSpec) -> str:
+        """Kind of the reference that gates a model: what the user asked for, else what the catalog says of the model."""
         if self.trajectories:
             return "checkpoint"
         if self.scoring.probe_gates:
             return "probe"
-        return "model" if self.reference else "encoder"
+        return "model" if self.reference else model.reference
+
+    def probes(self, model: ModelSpec) -> bool:
+        """Whether linear probes are fitted on a model's features."""
+        return bool(self.scoring.probe_images) and (
+            "likelihood" in self.scoring.scorers or self.reference_kind(model) == "probe"
+        )
+
+    def probed_by_catalog(self, model: ModelSpec) -> bool:
+        """Whether a model is compared with a probe because the catalog says so and nobody said anything."""
+        return self.reference_kind(model) == "probe" and not self.scoring.probe_gates
 
     @property
     def keys(self) -> tuple[PairKey, ...]:
@@ -168,15 +171,18 @@ class Settings:
         return tuple(pair_key(model, image_set) for model, image_set in self.pairs)
 
     def as_record(self) -> dict[str, Any]:
-        """The settings as plain data, for the run record."""
+        """The settings as plain data, for the run record: the reference that was asked for, and the catalog's exceptions."""
+        asked = "probe" if self.scoring.probe_gates else "encoder"
         return {
             "models": list(dict.fromkeys(model.id for model, _ in self.pairs)),
             "checkpoints": [state.model.checkpoint for run in self.trajectories for state in run.states],
             "image_sets": list(dict.fromkeys(image_set.id for _, image_set in self.pairs)),
-            "reference": self.reference.id if self.reference else self.reference_kind,
+            "reference": self.reference.id if self.reference else asked,
+            "probed_by_catalog": list(dict.fromkeys(model.id for model, _ in self.pairs if self.probed_by_catalog(model))),
             "tolerances": self.tolerances.path.name if self.tolerances.path else None,
             "tolerance": self.tolerances.override,
             **self.scoring.as_record(),
+            "probe_images": self.scoring.probe_images if any(self.probes(model) for model, _ in self.pairs) else None,
             "compute": asdict(self.compute),
             "store": self.store.mode,
             "given": dict(self.given),

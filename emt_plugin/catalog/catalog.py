@@ -19,7 +19,8 @@ from emt_plugin.catalog.specs import BUNDLED, ImageSetSpec, ModelSpec, bundled_f
 PAPER_IMAGE_SETS = ("mnist", "cifar10", "cifar100", "miniimagenet")
 UNKNOWN_IMAGE_SET = "unknown"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-MODEL_KEYS = {"source", "encoder", "aliases", "image_sets", "revision", "trust_remote_code", "backend"}
+MODEL_KEYS = {"source", "encoder", "reference", "aliases", "image_sets", "revision", "trust_remote_code", "licence", "backend"}
+REFERENCES = ("encoder", "probe")
 IMAGE_SET_KEYS = {
     "source", "config", "split", "image", "label", "prompt", "template", "stems", "names", "label_order", "like",
     "revision", "answer", "tuning_answer", "train_split", "labels", "synonyms", "background", "range",
@@ -79,6 +80,8 @@ class Catalog:
             revision=revision or entry.get("revision"),
             trust_remote_code=bool(entry.get("trust_remote_code", False)),
             backend=str(entry.get("backend", "transformers")),
+            # An encoder that somebody names is what they want to be compared with.
+            reference="probe" if entry.get("reference") == "probe" and not encoder else "encoder",
         )
 
     def chose_image_sets(self, model: ModelSpec) -> bool:
@@ -120,12 +123,13 @@ class Catalog:
             return _located(BUNDLED + name.removeprefix(BUNDLED))
         return self._path_or_hub_id(name, "encoder", list(self.towers))
 
-    def encoder_of_tower(self, tower: Entry) -> str | None:
-        """The known encoder whose tower has the shape of ``tower`` (a vision config as a mapping)."""
-        for name, shape in self.towers.items():
-            if all(tower.get(key) == value for key, value in shape.items()):
-                return _located(name)
-        return None
+    def encoders_of_tower(self, tower: Entry) -> tuple[str, ...]:
+        """The known encoders whose towers have the shape of ``tower`` (a vision config as a mapping)."""
+        return tuple(
+            _located(name)
+            for name, shape in self.towers.items()
+            if all(tower.get(key) == value for key, value in shape.items())
+        )
 
     def image_set(self, name: str) -> ImageSetSpec:
         """What ``name`` (a catalog name, a local file or folder, or a hub id) stands for.
@@ -334,6 +338,7 @@ MUST = {
     "names": 'must be "as-is", "wordnet" or "numbers"',
     "label_order": 'must be "index" or "alphabetical"',
     "trust_remote_code": "must be true or false",
+    "reference": 'must be "encoder" or "probe"',
     "aliases": "must be a list of strings",
     "image_sets": "must be a list of one or more strings",
     "stems": "must be a list of strings",
@@ -368,6 +373,7 @@ def _fits(key: str, value: object) -> bool:
         "names": value in {"as-is", "wordnet", "numbers"},
         "background": re.fullmatch(r"white|black|#[0-9a-fA-F]{6}", value) is not None,
         "label_order": value in {"index", "alphabetical"},
+        "reference": value in REFERENCES,
     }
     return wanted.get(key, True)
 

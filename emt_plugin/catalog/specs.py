@@ -27,6 +27,7 @@ class ModelSpec:
         adapter_base: content hash of the weights that the adapter was trained on, where it says so.
         checkpoint: id of this state of a fine-tuning run, None for a model by itself.
         backend: name of what runs it.
+        reference: what it is compared with where nobody says: ``probe`` for a tower without a text twin.
     """
 
     id: str
@@ -41,6 +42,7 @@ class ModelSpec:
     adapter_base: str | None = None
     checkpoint: str | None = None
     backend: str = "transformers"
+    reference: Literal["encoder", "probe"] = "encoder"
 
     @property
     def shown(self) -> str:

@@ -87,7 +87,7 @@ def _add_finetune(parser: argparse.ArgumentParser) -> None:
     rates = ", ".join(f"{rate:g} for {method}" for method, rate in LEARNING_RATES.items())
     sizes_of = ", ".join(f"{size} for {method}" for method, size in BATCH_SIZES.items())
     add = parser.add_argument
-    add("--model", required=True, metavar="NAME", help="the base: catalog name, folder or hub id of a LLaVA")
+    add("--model", required=True, metavar="NAME", help="the base: catalog name, folder or hub id")
     add("--image-set", required=True, metavar="NAME", help="whose training split is learned: catalog name, folder or hub id")
     add("--out", type=Path, metavar="DIR",
         help="where checkpoints go; a run that is there already goes on [runs/MODEL-METHOD-IMAGE_SET]")  # fmt: skip

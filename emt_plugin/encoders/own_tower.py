@@ -43,7 +43,7 @@ def check_tower(mllm: Any, encoder: Any, stored: tuple[str, ...] = ()) -> TowerC
     inside = _named(tower)
     outside = _named(encoder.vision_model)
     if not set(inside) <= set(outside):
-        return TowerCheck(False, "wrong encoder: its tower has another structure")
+        return TowerCheck(False, "wrong encoder: its tower has another structure, so it is not the model's own")
     differing = [name for name, tensor in inside.items() if not _equal(tensor, outside[name], stored)]
     if differing:
         words = f"tower changed in tuning, or wrong encoder: {len(differing)} of {len(inside)} tensors differ"

@@ -24,9 +24,10 @@ class AtHand:
         self._settings = settings
         self._store = store
         self._say = say
-        gates = settings.reference_kind == "encoder"
         base = settings.reference if settings.trajectories else None
-        self._loader = ModelLoader(settings.catalog, settings.compute, store, say, gates, base)
+        self._loader = ModelLoader(
+            settings.catalog, settings.compute, store, say, lambda spec: settings.reference_kind(spec) == "encoder", base
+        )
         self._image_sets: dict[ImageSetSpec, ImageSet] = {}
         self._model: Model | None = None
         self._reference: Model | None = None

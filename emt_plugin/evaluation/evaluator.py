@@ -12,6 +12,7 @@ from emt_plugin.analysis.steps import VISION_PROBE
 from emt_plugin.catalog import ImageSetSpec, ModelSpec
 from emt_plugin.data import ImageSet
 from emt_plugin.evaluation.at_hand import AtHand
+from emt_plugin.evaluation.encoder_choice import BASE
 from emt_plugin.evaluation.models import Model
 from emt_plugin.evaluation.outcomes import comparisons, score_summary, way
 from emt_plugin.evaluation.probing import Prober
@@ -91,7 +92,7 @@ class Evaluator:
         Raises:
             CouldNotRun: the model cannot be loaded, or does not show what a scorer wants.
         """
-        start = started(model, image_set, self.settings.catalog)
+        start = started(model, image_set, self.settings)
         cpu, wall = time.process_time(), time.perf_counter()
         scorers = self._scorers(model, image_set, model)
         encoder = Reference("encoder", model.classifier.id) if model.classifier else None
@@ -110,7 +111,7 @@ class Evaluator:
                 journal.append(start, rows)
         references = [
             *([encoder] if encoder else []),
-            *([PROBE] if note and self.settings.scoring.probe_gates else []),
+            *([PROBE] if note and self.settings.reference_kind(model.spec) == "probe" else []),
             *([others.against] if others else []),
         ]
         outcomes = way(rows, encoder, note)
@@ -137,7 +138,7 @@ class Evaluator:
                 new_tokens=scorers.observer.counter.new_tokens,
             ),
         )
-        pair = self._gated(replace(pair, repeat=self._repeated(model, image_set, rows)))
+        pair = self._gated(replace(pair, repeat=self._repeated(model, image_set, rows)), model)
         if self.place:
             shown = gallery(pair, rows, self._flipped(pair, rows), bool(self.settings.trajectories)).rows
             write_thumbs(self.place.folder / "thumbs", self._store, image_set, shown)
@@ -215,15 +216,15 @@ class Evaluator:
 
     def _probed(self, model: Model, image_set: ImageSet, rows: list[Row]) -> tuple[list[Row], str]:
         """The rows with what linear probes read from the features, and what to say of the probes; empty without any."""
-        scoring = self.settings.scoring
-        if not scoring.probes or not model.facts.has_features:
+        if not self.settings.probes(model.spec) or not model.facts.has_features:
             return rows, ""
-        prober = Prober(self._store, model, image_set, scoring.probe_images, self._progress)
+        prober = Prober(self._store, model, image_set, self.settings.scoring.probe_images, self._progress)
+        probe_gates = self.settings.reference_kind(model.spec) == "probe"
         found = prober.classes()
         probed = []
         for position, row in enumerate(rows):
             probes = {name: int(classes[position]) for name, classes in found.items()}
-            gates = {PROBE.key: probes[VISION_PROBE]} if scoring.probe_gates else {}
+            gates = {PROBE.key: probes[VISION_PROBE]} if probe_gates else {}
             probed.append(replace(row, probes=probes, references={**row.references, **gates}))
         return probed, prober.note
 
@@ -234,15 +235,15 @@ class Evaluator:
         of = accepted_of(model.get("adapter") or model.get("source"), pair.image_set_facts.get("source"))
         return self.settings.tolerances.of(key.model, key.image_set, kind, key.id, scorer, of)
 
-    def _gated(self, pair: PairRecord) -> PairRecord:
+    def _gated(self, pair: PairRecord, model: Model) -> PairRecord:
         """The pair with the comparison that gates: the first scorer's, with the reference that was asked for."""
-        wanted = self.settings.reference_kind
+        wanted = self.settings.reference_kind(model.spec)
         gate = next((index for index, c in enumerate(pair.comparisons) if c.reference.kind == wanted), None)
         comparisons = tuple(
             with_itself(c) if c.reference.kind == "checkpoint" and not pair.key.checkpoint else c for c in pair.comparisons
         )
         pair = replace(pair, comparisons=comparisons)
-        return replace(pair, gate=gate, reason=None if gate is not None else _nothing_to_compare(pair.key.model, wanted))
+        return replace(pair, gate=gate, reason=None if gate is not None else _nothing_to_compare(model, wanted))
 
 
 def _encoder_facts(model: Model, encoder: Reference | None, rows: Sequence[Row]) -> EncoderFacts | None:
@@ -257,8 +258,14 @@ def _encoder_facts(model: Model, encoder: Reference | None, rows: Sequence[Row])
     )
 
 
-def _nothing_to_compare(model: str, wanted: str) -> str:
-    """Why a measured model has no verdict."""
+def _nothing_to_compare(model: Model, wanted: str) -> str:
+    """Why a measured model has no verdict, and what to type."""
+    files = model.backend.sees_with()
+    name, kind = model.spec.id, files.config.get("model_type") if files else model.spec.backend
     if wanted == "probe":
-        return f"no probe can be fitted on {model}'s vision features, so there is nothing to compare it with"
-    return f"no encoder is known for {model}, so there is nothing to compare it with: name it with --emt-encoder"
+        return f"no probe can be fitted on the vision features of {name}, a {kind}: compare it with its base, {BASE}"
+    probe = "a probe on its own features, --emt-reference probe, or with " if model.facts.has_features else ""
+    return (
+        f"no encoder is known for {name}, a {kind}, so there is nothing to compare it with: compare it with {probe}"
+        f"its base, {BASE}, or name an encoder with --emt-encoder"
+    )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from emt_plugin.catalog import Catalog, ModelSpec
 from emt_plugin.errors import CouldNotRun
+from emt_plugin.evaluation.encoder_choice import BASE, chosen
 from emt_plugin.evaluation.leases import Lease, take
 from emt_plugin.models.backend import ELSEWHERE, Backend, Request
 from emt_plugin.models.checkpoint import Checkpoint, find
@@ -181,7 +182,7 @@ class ModelLoader:
         compute: how models are run.
         store: where facts and features are kept.
         say: told what a person who waits should know.
-        encoder_gates: an encoder that cannot be had stops a pair; else it is left out with a note.
+        encoder_gates: whether an encoder of a model that cannot be had stops a pair; else it is left out with a note.
         base: what all other models are checkpoints of: they have its architecture, and run in its dtype.
     """
 
@@ -191,7 +192,7 @@ class ModelLoader:
         compute: Compute,
         store: Store,
         say: Callable[[str], None],
-        encoder_gates: bool = True,
+        encoder_gates: Callable[[ModelSpec], bool] = lambda spec: spec.reference == "encoder",
         base: ModelSpec | None = None,
     ) -> None:
         self._catalog = catalog
@@ -254,18 +255,23 @@ class ModelLoader:
 
     def _encoder(self, spec: ModelSpec, backend: Backend) -> tuple[EncoderSource | None, str]:
         """The model's encoder, and why there is none although one is known."""
-        if spec.encoder:
-            source, found_by = spec.encoder, spec.encoder_from or "catalog"
-        else:
-            source, found_by = self._catalog.encoder_of_tower(backend.tower()) or "", "tower shape"
-        if not source:
+        # By the catalog, no encoder has the tower of a model that a probe is the reference of, whatever its shape.
+        files = backend.sees_with()
+        alike = self._catalog.encoders_of_tower(files.tower) if files and spec.reference != "probe" else ()
+        if not spec.encoder and not (files and alike):
             return None, ""
-        name = Path(source).name if Path(source).is_dir() else source
         try:
-            return EncoderSource(find(source, f"the encoder {name}", spec.name, encoder=True), name, found_by), ""
+            source = spec.encoder or (chosen(files, alike) if files else "")
+            name = Path(source).name if Path(source).is_dir() else source
+            found = find(source, f"the encoder {name}", spec.name if spec.encoder else source, encoder=True)
+            return EncoderSource(found, name, (spec.encoder_from or "catalog") if spec.encoder else "tower shape"), ""
         except CouldNotRun as error:
-            if self._encoder_gates:
-                raise
+            if self._encoder_gates(spec):
+                # A shape is no more than a guess.
+                otherwise = (
+                    "" if spec.encoder else f"; or, where its tower was tuned, compare with --emt-reference probe or {BASE}"
+                )
+                raise CouldNotRun(f"{error}{otherwise}") from None
             return None, str(error)
 
     def _lease(
@@ -285,7 +291,7 @@ class ModelLoader:
         try:
             encoder, own, words, tower = self._encoder_of(model, backend)
         except CouldNotRun as error:
-            if self._encoder_gates:
+            if self._encoder_gates(model.spec):
                 raise
             encoder, own, words, tower, problem = None, False, "", "", str(error)
         told = backend.facts()

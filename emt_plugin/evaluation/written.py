@@ -14,10 +14,12 @@ from emt_plugin.evaluation.references import ReferenceScores
 from emt_plugin.gate import Reference
 from emt_plugin.records import PairRecord, Row
 from emt_plugin.scoring import Score
-from emt_plugin.settings import pair_key
+from emt_plugin.settings import Settings, pair_key
+
+PROBED = "a probe, by the catalog: no public encoder with a text tower has this tower"
 
 
-def started(model: Model, image_set: ImageSet, catalog: Catalog) -> PairRecord:
+def started(model: Model, image_set: ImageSet, settings: Settings) -> PairRecord:
     """The record of a pair as far as it is known before the first image."""
     prompt, spec = image_set.question.prompt, image_set.spec
     return PairRecord(
@@ -38,10 +40,11 @@ def started(model: Model, image_set: ImageSet, catalog: Catalog) -> PairRecord:
             "attention": model.facts.attention,
             "generation": dict(model.facts.generation),
             "encoder": model.note or model.facts.encoder_problem or None,
+            "reference": PROBED if settings.probed_by_catalog(model.spec) else None,
             "rendered_prompt": model.rendered(prompt),
         },
         image_set_facts={
-            "name": _image_set_name(catalog, spec),
+            "name": _image_set_name(settings.catalog, spec),
             "source": display(image_set.spec.source),
             "kind": image_set.spec.kind,
             "config": image_set.spec.config,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ import torch
 
 from emt_plugin.errors import CouldNotRun
 from emt_plugin.finetune.settings import FinetuneSettings
-from emt_plugin.models.families import LANGUAGE_MODELS, PREFIX_MODELS, PROJECTORS, has_encoder
+from emt_plugin.models.families import LANGUAGE_MODELS, PROJECTORS, has_encoder
 
 # A prefix of parameters' names that marks LoRA's own.
 LORA = "lora_"
@@ -92,18 +91,13 @@ def _refuse_other_training(model: Any) -> None:
     """Refuse a model that an answer behind its prompt does not train as it is asked.
 
     Raises:
-        CouldNotRun: it has an encoder for the prompt, reads it in both directions, or shows it to its projector.
+        CouldNotRun: it has an encoder for the prompt.
     """
-    kind = model.config.model_type
-    why = ""
     if has_encoder(model):
-        why = "reads a prompt with an encoder of its own"
-    elif kind in PREFIX_MODELS:
-        why = "reads a prompt in both directions"
-    elif "qformer_input_ids" in inspect.signature(model.forward).parameters:
-        why = "shows the question to its projector too"
-    if why:
-        raise CouldNotRun(f"a {kind} cannot be fine-tuned here: it {why}, which this training does not do")
+        raise CouldNotRun(
+            f"a {model.config.model_type} cannot be fine-tuned here: it reads a prompt with an encoder of its own, "
+            f"which this training does not do"
+        )
 
 
 def layers_pattern(names: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""Continued fine-tuning of a LLaVA on one image set, one checkpoint for each epoch (the paper, section 5)."""
+"""Continued fine-tuning of a multimodal LLM on one image set, one checkpoint for each epoch (the paper, section 5)."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def finetune(
     them. Under ``accelerate launch`` all processes take part.
 
     Args:
-        model: any LLaVA architecture of transformers, from the catalog.
+        model: any multimodal LLM of transformers that writes with a decoder alone, from the catalog.
         image_set: from the catalog; no image of its evaluated split is trained on.
         folder: where checkpoints go.
         settings: how it is trained; None for the defaults.
@@ -148,6 +148,7 @@ def _train(
     from emt_plugin.finetune.adapters import with_adapter
     from emt_plugin.finetune.conversations import Collator, Conversations
     from emt_plugin.finetune.trainer import CheckpointTrainer, SaveAt, forget_state, newest_state, step_of, whole_checkpoints
+    from emt_plugin.models.families import PREFIX_MODELS
     from emt_plugin.models.transformers_backend import end_tokens, load_model
 
     logging.set_verbosity_error()
@@ -170,7 +171,7 @@ def _train(
         model=made,
         args=arguments,
         train_dataset=rows,
-        data_collator=Collator(processor),
+        data_collator=Collator(processor, loaded.config.model_type in PREFIX_MODELS),
         callbacks=[SaveAt(schedule.keep_at | schedule.resume_at)],
     )
     if trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled:

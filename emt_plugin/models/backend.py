@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from emt_plugin.catalog import ModelSpec, Question
+from emt_plugin.models.checkpoint import Checkpoint
 from emt_plugin.scoring import Observation, Want
 from emt_plugin.settings import Compute
 from emt_plugin.store import Store
@@ -142,9 +143,9 @@ class Backend(ABC):
         """Memory that its weights take on ``device``."""
         return 0
 
-    def tower(self) -> Mapping[str, Any]:
-        """The configuration of its vision tower, by whose shape its encoder may be known; empty where it is not known."""
-        return {}
+    def sees_with(self) -> Checkpoint | None:
+        """The checkpoint on this machine that its vision tower is in, by which its encoder may be known; None for none."""
+        return None
 
     def inside(self) -> Inside | None:
         """The model itself, so that its tower can be compared with an encoder's; None where it is elsewhere."""

@@ -57,6 +57,17 @@ class Checkpoint:
         """The vision tower's configuration, empty where there is none."""
         return dict(self.config.get("vision_config") or {})
 
+    def stored(self, ending: str) -> tuple[str, bytes] | None:
+        """Stored dtype (``F32``, ...) and bytes of the first tensor whose name ends so; None where there is none."""
+        for path in self.weights:
+            for name, tensor in _header(path).items():
+                if name.endswith(ending):
+                    start, end = tensor["data_offsets"]
+                    with path.open("rb") as file:
+                        file.seek(8 + _header_length(path) + start)
+                        return tensor["dtype"], file.read(end - start)
+        return None
+
     def bytes_needed(self, dtype: str | None) -> int:
         """Bytes of all its tensors in ``dtype`` (``float32``, ...), or as stored for None."""
         total = 0
@@ -167,6 +178,13 @@ def find(
     if not encoder and not {"vision_config", "vq_config"} & set(config):
         raise CouldNotRun(f"{name} is no multimodal LLM: its config.json ({config.get('model_type')}) has no vision_config")
     return checkpoint
+
+
+def is_here(source: str) -> bool:
+    """Whether a folder or something of a hub's checkpoint is on this machine; asks no network."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return Path(source).is_dir() or isinstance(try_to_load_from_cache(source, "config.json"), str)
 
 
 def _from_hub(source: str, name: str, fetch_name: str, revision: str | None) -> Path:

@@ -111,9 +111,9 @@ class CheckpointBackend(Backend):
         """Of all its tensors in the dtype that they are loaded in."""
         return self.checkpoint.bytes_needed(self.dtype)
 
-    def tower(self) -> Mapping[str, Any]:
-        """The checkpoint's ``vision_config``."""
-        return self.checkpoint.tower
+    def sees_with(self) -> Checkpoint | None:
+        """The checkpoint itself."""
+        return self.checkpoint
 
     def inside(self) -> Inside | None:
         """The model, and its tower where images all have one size for it."""

@@ -133,12 +133,14 @@ class Answered:
     """A conversation with its answer.
 
     Attributes:
-        text: all of it, up to the token that ends the answer.
-        new_tokens: how many of its tokens, at the end, are the answer's and not the prompt's.
+        prompt: the rendered prompt.
+        dropped: how many of its last tokens an answer does not go on from: a tokenizer may merge across the boundary.
+        tokens: what stands behind the others: the answer's tokens, up to the one that ends it.
     """
 
-    text: str
-    new_tokens: int
+    prompt: str
+    dropped: int
+    tokens: tuple[int, ...]
 
 
 def answered(processor: Any, asked: Conversation, answers: Sequence[str], ends: list[int], name: str) -> list[Answered]:
@@ -164,7 +166,7 @@ def answered(processor: Any, asked: Conversation, answers: Sequence[str], ends: 
         shared = next((at for at, pair in enumerate(zip(prompt, tokens, strict=False)) if pair[0] != pair[1]), len(prompt))
         if tokens[-1] != end or shared == len(tokens):
             raise CouldNotRun(f"the tokenizer of {name} does not take the end of an answer for one token")
-        found.append(Answered(text, len(tokens) - shared))
+        found.append(Answered(asked.text, len(prompt) - shared, tuple(tokens[shared:])))
     return found
 
 

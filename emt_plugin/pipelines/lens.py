@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from emt_plugin.catalog import Question
 from emt_plugin.models.backend import MAX_NEW_TOKENS, Backend, BackendFacts, Inside, Request
+from emt_plugin.models.checkpoint import Checkpoint
 from emt_plugin.models.checkpoint_backend import checkpoint_identity
 from emt_plugin.models.devices import refuse_missing_device
 from emt_plugin.pipelines.lens_parts import PROMPT, assembled, words_hash
@@ -104,9 +105,9 @@ class LensBackend(Backend):
         """Of all three checkpoints."""
         return sum(part.bytes_needed(self.dtype) for part in self.assembled.checkpoints.values())
 
-    def tower(self) -> Mapping[str, Any]:
-        """The CLIP's ``vision_config``."""
-        return self.assembled.clip.tower
+    def sees_with(self) -> Checkpoint | None:
+        """The CLIP."""
+        return self.assembled.clip
 
     def inside(self) -> Inside | None:
         """The CLIP, and its tower: encoder and pipeline share one forward."""

@@ -310,7 +310,10 @@ class Controller:
             for pair in pairs
             if pair.gating and pair.gating.low <= -pair.gating.tolerance.policy
         }
-        update_accepted_losses(path, losses, self._settings.reference_kind, self.run_id, self._started[:10])
+        kinds = {pair.key.id: pair.gating.reference.kind for pair in pairs if pair.gating}
+        for kind in sorted(set(kinds.values())):
+            of_kind = {pair: loss for pair, loss in losses.items() if kinds[pair] == kind}
+            update_accepted_losses(path, of_kind, kind, self.run_id, self._started[:10])
         return ["", f"{len(losses)} accepted losses written to {shown_path(path, self._config.invocation_params.dir)}"]
 
 

@@ -74,6 +74,9 @@ def _build(config: pytest.Config) -> Settings:
     override = parse_tolerance(option.emt_tolerance) if option.emt_tolerance else None
     read = Tolerances.load(tolerances if tolerances and tolerances.exists() else None, override)
     scoring = _scoring(config, probe_gates)
+    probed = [model.name for model in models if model.reference == "probe"]
+    if probed and not reference and not scoring.probe_images:
+        raise pytest.UsageError(f"emt: {probed[0]} is compared with a probe; leave --emt-probe-images 0 out")
     if option.emt_update_tolerances and runs:
         raise pytest.UsageError(
             "emt: --emt-update-tolerances accepts no loss of a checkpoint, whose name the next run will have again; "

@@ -18,7 +18,9 @@ from emt_plugin.runs.folder import claimed, new_run_id
 # Of each pair, beside the record.
 CARRIED = ("predictions", "thumbs")
 # What shards of one run may have of their own.
-OWN = ("models", "image_sets", "given", "store")
+OWN = ("models", "image_sets", "probed_by_catalog", "given", "store")
+# What a shard may not have, where none of its models asks for it.
+OF_SOME_MODELS = ("probe_images",)
 
 
 class MergeError(ValueError):
@@ -111,13 +113,17 @@ def joined(runs: Sequence[RunRecord], grid: bool = True) -> RunRecord:
         reason=why_incomplete(pairs, [run.reason for run in runs if run.reason]),
         settings={
             **first.settings,
-            "models": list(dict.fromkeys(name for run in runs for name in run.settings.get("models", ()))),
-            "image_sets": list(dict.fromkeys(name for run in runs for name in run.settings.get("image_sets", ()))),
+            **{name: _all_of(runs, name) for name in ("models", "image_sets", "probed_by_catalog")},
+            **{name: next((run.settings[name] for run in runs if run.settings.get(name)), None) for name in OF_SOME_MODELS},
         },
         environment=_together([run.environment for run in runs]),
         pairs=tuple(pairs),
         merged_from=tuple(run.run_id for run in runs),
     )
+
+
+def _all_of(runs: Sequence[RunRecord], name: str) -> list[str]:
+    return list(dict.fromkeys(value for run in runs for value in run.settings.get(name, ())))
 
 
 def _refuse_trajectories(runs: Sequence[RunRecord]) -> None:
@@ -143,7 +149,7 @@ def _refuse_other_settings(runs: Sequence[RunRecord]) -> None:
         names = [name for name in dict.fromkeys([*first.settings, *run.settings]) if name not in OWN]
         for name in names:
             one, other = first.settings.get(name), run.settings.get(name)
-            if one != other:
+            if one != other and not (name in OF_SOME_MODELS and None in (one, other)):
                 raise MergeError(
                     f"runs {first.run_id} and {run.run_id} were made with another {name.replace('_', ' ')} "
                     f"({_said(one)} and {_said(other)}); run them alike"

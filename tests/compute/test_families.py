@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Iterator
 from functools import cache
@@ -18,11 +17,7 @@ from transformers import AutoModelForImageTextToText, CLIPConfig, CLIPModel, Sig
 from emt_plugin.catalog import Question
 from emt_plugin.encoders import check_tower
 from emt_plugin.errors import CouldNotRun
-from emt_plugin.finetune.adapters import with_adapter
-from emt_plugin.finetune.conversations import Collator
-from emt_plugin.finetune.settings import FinetuneSettings
 from emt_plugin.models.checkpoint import find
-from emt_plugin.models.conversation import answered, conversation
 from emt_plugin.models.processors import load_processor, missing_package
 from emt_plugin.models.transformers_backend import TransformersBackend
 from emt_plugin.models.vision.sight import tower_of
@@ -285,42 +280,3 @@ def test_a_checkpoint_that_needs_a_package_says_which(folder: Path, monkeypatch:
         CouldNotRun, match=r"^needy needs the package num2words, which is not installed: pip install num2words$"
     ):
         TransformersBackend(find(str(folder / "needy"), "needy", "needy"), "cpu", "float32")
-
-
-TRAINED = [name for name in FAMILIES if name not in PLAIN] + ["blip2_opt", "kosmos2"]
-
-
-@pytest.mark.parametrize("name", TRAINED)
-def test_training_reaches_the_language_model_and_the_projector_alone(name: str, folder: Path) -> None:
-    backend, processor, _ = loaded(name, folder)
-    model = AutoModelForImageTextToText.from_pretrained(folder / name, dtype=torch.float32)
-    made = with_adapter(model, FinetuneSettings(method="lora"), "base")
-    trained = {key for key, parameter in made.named_parameters() if parameter.requires_grad}
-    projector = re.compile(r"\.(multi_modal_projector|connector|merger|language_projection|image_to_text_projection|aligner)\.")
-    assert any(projector.search(key) for key in trained)
-    for key in trained:
-        inside = ".language_model." in key or ".text_model." in key
-        assert (inside and "lora_" in key) or projector.search(key), key
-    asked = conversation(processor, "What is it?", name)
-    texts = answered(processor, asked, ["a bird", "an airplane"], backend.ends, name)
-    rows = [{"image": image, "conversation": text} for image, text in zip(SEVERAL, texts, strict=False)]
-    made.train()
-    made(**Collator(processor)(rows)).loss.backward()
-    reached = {key for key, parameter in made.named_parameters() if parameter.grad is not None and bool(parameter.grad.any())}
-    assert reached <= trained
-    assert any("lora_" in key for key in reached)
-    assert any(projector.search(key) for key in reached)
-
-
-@pytest.mark.parametrize(
-    ("name", "why"),
-    [
-        ("paligemma", "reads a prompt in both directions"),
-        ("instructblip_llama", "shows the question to its projector too"),
-        ("blip2_t5", "reads a prompt with an encoder of its own"),
-        ("florence2", "reads a prompt with an encoder of its own"),
-    ],
-)
-def test_a_family_that_is_trained_otherwise_is_one_sentence(name: str, why: str, folder: Path) -> None:
-    with pytest.raises(CouldNotRun, match=f"cannot be fine-tuned here: it {why}, which this training does not do$"):
-        with_adapter(loaded(name, folder)[2], FinetuneSettings(), "base")

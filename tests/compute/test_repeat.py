@@ -90,7 +90,7 @@ def test_what_moves_is_counted(tmp_path: Path) -> None:
         return answers, right
 
     encoder = evaluator._observed
-    pair = started(model, images, catalog)
+    pair = started(model, images, evaluator.settings)
     rows = encoder(pair, images, scorers(), None, None, None)
     with torch.no_grad():
         weight = model.loaded().backend.engine.model.model.multi_modal_projector.linear_1.weight

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from emt_plugin.catalog import Catalog, CatalogError, bundled_folder
+from emt_plugin.catalog.catalog import MODEL_KEYS
 
 CATALOG = Catalog.load()
 
@@ -128,9 +130,39 @@ def test_the_encoder_of_a_tower_by_its_shape() -> None:
         "image_size": 336,
         "patch_size": 14,
     }
-    assert CATALOG.encoder_of_tower(large) == "openai/clip-vit-large-patch14-336"
-    assert CATALOG.encoder_of_tower({**large, "image_size": 224}) == "openai/clip-vit-large-patch14"
-    assert CATALOG.encoder_of_tower({**large, "hidden_size": 7}) is None
+    assert CATALOG.encoders_of_tower(large) == ("openai/clip-vit-large-patch14-336",)
+    assert CATALOG.encoders_of_tower({**large, "image_size": 224}) == ("openai/clip-vit-large-patch14",)
+    assert CATALOG.encoders_of_tower({**large, "hidden_size": 7}) == ()
+    siglip = {"model_type": "siglip_vision_model", "hidden_size": 1152, "num_hidden_layers": 27, "image_size": 384}
+    both = ("google/siglip-so400m-patch14-384", "google/siglip2-so400m-patch14-384")
+    assert CATALOG.encoders_of_tower({**siglip, "patch_size": 14}) == both
+
+
+@pytest.mark.parametrize("name", CATALOG.models)
+def test_an_entry_has_known_keys_and_one_reference_at_most(name: str) -> None:
+    entry = CATALOG.models[name]
+    assert set(entry) <= MODEL_KEYS
+    assert "backend" in entry or re.fullmatch(r"bundled:[a-z-]+|[\w-]+/[\w.-]+", entry["source"])
+    assert not {"encoder", "reference"} <= set(entry)
+    assert CATALOG.model(entry["source"] if "/" in entry["source"] else name) == CATALOG.model(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "reference"),
+    [
+        ("Qwen/Qwen2.5-VL-7B-Instruct", "probe"),
+        ("OpenGVLab/InternVL3-8B-hf", "probe"),
+        ("Salesforce/instructblip-vicuna-13b", "probe"),
+        ("mistral-community/pixtral-12b", "probe"),
+        ("meta-llama/Llama-3.2-11B-Vision-Instruct", "probe"),
+        ("google/paligemma2-3b-mix-224", "probe"),
+        ("llava-1.5-13b", "encoder"),
+        ("some/unknown-model", "encoder"),
+    ],
+)
+def test_the_reference_of_a_model_where_nobody_names_one(name: str, reference: str) -> None:
+    assert CATALOG.model(name).reference == reference
+    assert CATALOG.model(name, encoder="laion/CLIP-ViT-g-14-laion2B-s12B-b42K").reference == "encoder"
 
 
 def test_a_users_catalog_adds_and_replaces(tmp_path: Path) -> None:

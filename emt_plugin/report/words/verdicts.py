@@ -202,11 +202,23 @@ def replayed(run: RunRecord) -> str:
 
 def terms(run: RunRecord) -> str:
     """By which scorer and against what the verdicts are, where that is not the answer against the encoder."""
-    gating = next((pair.gating for pair in run.pairs if pair.gating), None)
-    if gating is None or (gating.scorer == "answer" and gating.reference.kind == "encoder"):
+    found = [pair.gating for pair in run.pairs if pair.gating]
+    if not found or (found[0].scorer == "answer" and all(gating.reference.kind == "encoder" for gating in found)):
         return ""
-    against = "each model's own encoder" if gating.reference.kind == "encoder" else f"the {reference_name(gating)}"
-    return f"Verdicts are by the scorer {gating.scorer}, against {against}."
+    against = " or ".join(dict.fromkeys(_gates(gating) for gating in found))
+    return f"Verdicts are by the scorer {found[0].scorer}, against {against}.{_by_catalog(run)}"
+
+
+def _gates(gating: Comparison) -> str:
+    return "each model's own encoder" if gating.reference.kind == "encoder" else f"the {reference_name(gating)}"
+
+
+def _by_catalog(run: RunRecord) -> str:
+    """What is said of models that nobody but the catalog compares with a probe."""
+    found = [str(name) for name in run.settings.get("probed_by_catalog") or ()]
+    if not found:
+        return ""
+    return f" The catalog chose the probe for {_some(found)}, whose tower no public encoder with a text tower has."
 
 
 # What a FAIL says of pairs, by the kind of their reference. Only what was another state before can have been forgotten.
@@ -228,13 +240,13 @@ def fails(found: Sequence[Comparison]) -> tuple[str, str]:
 
 def against(run: RunRecord) -> str:
     """What the verdicts are against, in one sentence; empty without any."""
-    gating = next((pair.gating for pair in run.pairs if pair.gating), None)
-    if gating is None:
+    found = [pair.gating for pair in run.pairs if pair.gating]
+    if not found:
         return ""
-    names = dict.fromkeys(pair.gating.reference.id for pair in run.pairs if pair.gating)
-    if gating.reference.kind == "encoder":
-        return f"The reference that gates is each model's own vision encoder ({', '.join(names)})."
-    return f"The reference that gates is the {reference_name(gating)}."
+    encoders = dict.fromkeys(gating.reference.id for gating in found if gating.reference.kind == "encoder")
+    named = [f"each model's own vision encoder ({', '.join(encoders)})"] if encoders else []
+    named += dict.fromkeys(f"the {reference_name(gating)}" for gating in found if gating.reference.kind != "encoder")
+    return f"The reference that gates is {' or '.join(named)}.{_by_catalog(run)}"
 
 
 def headline(run: RunRecord) -> str:
@@ -278,8 +290,15 @@ MOST_LINES, MOST_NAMED = 4, 8
 def tower_warnings(run: RunRecord) -> list[str]:
     """Models whose tower is not the named encoder's, one line each."""
     said = {
-        f"{pair.key.id.partition('/')[0]}: encoder {pair.encoder.id}: {pair.encoder.tower}"
+        f"{pair.key.id.partition('/')[0]}: encoder {pair.encoder.id}: {pair.encoder.tower}{_honest(pair)}"
         for pair in run.pairs
         if pair.encoder and not pair.encoder.own
     }
     return sorted(said)
+
+
+def _honest(pair: PairRecord) -> str:
+    """What to compare with instead of an encoder that gates and is not the model's own."""
+    if pair.gating is None or pair.gating.reference.kind != "encoder":
+        return ""
+    return "; honest references are --emt-reference probe and --emt-reference BASE, the model that it was tuned from"
