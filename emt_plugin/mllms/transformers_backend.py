@@ -16,7 +16,7 @@ from PIL import Image
 from emt_plugin.catalog import Question
 from emt_plugin.errors import CouldNotRun
 from emt_plugin.mllms.batch_size import BatchSize, Memory, cpu_memory, cuda_memory
-from emt_plugin.mllms.cache import roomy_cache
+from emt_plugin.mllms.cache import only_filling, roomy_cache
 from emt_plugin.mllms.checkpoint import Checkpoint
 from emt_plugin.mllms.conversation import (
     Conversation,
@@ -352,8 +352,10 @@ class TransformersBackend:
             told = not bool(prompt.mask.all()) and not finds_positions(self.model)
             padded = {"position_ids": prompt.positions + first_position(self.model)} if told else {}
             inputs = {**prompt.inputs(), **padded, "past_key_values": cache, "use_cache": True}
+            layers = self.model.config.get_text_config(decoder=True).num_hidden_layers
             # Without the head where there is a model without one.
-            getattr(self.model, "model", self.model)(input_ids=prompt.ids, attention_mask=prompt.mask, **inputs)
+            with only_filling(cache, layers):
+                getattr(self.model, "model", self.model)(input_ids=prompt.ids, attention_mask=prompt.mask, **inputs)
         return scored_packed(self.model, cache, prompt, found)
 
     def _is_close(self, scores: torch.Tensor, prompt: Prompt, found: Candidates) -> bool:
