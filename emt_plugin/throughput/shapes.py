@@ -26,7 +26,6 @@ QWEN_TEMPLATE = (
     "{% if m['role'] == 'assistant' %}<|end|>{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-LAYERS = {"num_hidden_layers": TEXT["num_hidden_layers"], "num_attention_heads": TEXT["num_attention_heads"]}
 SMALL = {key: VISION[key] for key in ("hidden_size", "intermediate_size", "num_attention_heads")}
 END = 1
 
@@ -45,7 +44,6 @@ def save_qwen(folder: Path, seed: int = 0) -> Path:
     words = tokenizer(texts_of_labels())
     words.add_tokens(list(QWEN_TOKENS), special_tokens=True)
     image, video, start, end = words.convert_tokens_to_ids(list(QWEN_TOKENS))
-    width = TEXT["hidden_size"] // TEXT["num_attention_heads"]
     config = Qwen2_5_VLConfig(
         vision_config={
             **{key: VISION[key] for key in ("hidden_size", "intermediate_size")}, "depth": VISION["num_hidden_layers"],
@@ -55,9 +53,8 @@ def save_qwen(folder: Path, seed: int = 0) -> Path:
         text_config={
             **TEXT, "num_key_value_heads": 2, "vocab_size": len(words), "pad_token_id": 0, "bos_token_id": END,
             "eos_token_id": END,
-            "rope_parameters": {
-                "rope_type": "default", "rope_theta": 1e6, "mrope_section": [width // 2 - 2 * (width // 6), width // 6, width // 6],
-            },
+            # Half a head's width, in three parts.
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [8, 8, 8]},
         },
         image_token_id=image, video_token_id=video, vision_start_token_id=start, vision_end_token_id=end,
     )  # fmt: skip
@@ -86,7 +83,9 @@ def save_encoder_decoder(folder: Path, seed: int = 0) -> Path:
     core.post_processor = processors.TemplateProcessing(single="$A <|end|>", special_tokens=[("<|end|>", END)])
     config = Blip2Config(
         vision_config={**VISION, "model_type": "blip_2_vision_model"},
-        qformer_config={**SMALL, "num_hidden_layers": 2, "encoder_hidden_size": VISION["hidden_size"], "vocab_size": len(words)},
+        qformer_config={
+            **SMALL, "num_hidden_layers": 2, "encoder_hidden_size": VISION["hidden_size"], "vocab_size": len(words),
+        },
         text_config={
             "model_type": "t5", "d_model": TEXT["hidden_size"], "d_kv": TEXT["hidden_size"] // TEXT["num_attention_heads"],
             "d_ff": TEXT["intermediate_size"], "num_layers": TEXT["num_hidden_layers"],
