@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from transformers import AutoModelForImageTextToText
 
 from emt_plugin.catalog import bundled_folder
-from emt_plugin.mllms.sight import asked_for_features, tower_of
+from emt_plugin.mllms.sight import tower_of
 from tests.families import FAMILIES, save_family
 from tests.plugin.conftest import Run
 
@@ -42,7 +44,8 @@ def saved(name: str, folder: Path) -> Path:
 
 
 def asked(names: list[str], folder: Path) -> list[str]:
-    return [part for name in names for part in ("--emt-model", str(saved(name, folder)))]
+    # With a blank, pytest takes a path for one of tests, and its project for the root.
+    return [f"--emt-model={saved(name, folder)}" for name in names]
 
 
 @pytest.mark.thorough
@@ -58,7 +61,7 @@ def asked(names: list[str], folder: Path) -> list[str]:
 def test_every_family_has_a_verdict(run: Start, folder: Path, kind: str, names: list[str]) -> None:
     reference = {
         "probe": ["--emt-reference", "probe"],
-        "model": ["--emt-reference", str(saved(BASE, folder))],
+        "model": [f"--emt-reference={saved(BASE, folder)}"],
         "encoder": [f"--emt-encoder={bundled_folder() / 'models' / 'clip-mini'}"],
     }[kind]
     done = run(*COMMON, *asked(names, folder), *reference)
@@ -85,13 +88,38 @@ def test_a_second_model_with_the_same_tower_sees_no_image_anew(
     image_set = "digits-mini" if sizes == "one" else str(_pictures(tmp_path / "pictures"))
     for name in names:
         looks = _counted(tower_of(_twin(name, saved(name, folder), tmp_path / f"{name}-later")), monkeypatch)
-        common = ("--emt-image-set", image_set, "--emt-limit", "8", "--emt-scorer", "answer,likelihood",
+        common = (f"--emt-image-set={image_set}", "--emt-limit", "8", "--emt-scorer", "answer,likelihood",
                   "--emt-reference", "probe", "--emt-probe-images", "2")  # fmt: skip
-        first = run(*common, "--emt-model", str(saved(name, folder)))
+        first = run(*common, f"--emt-model={saved(name, folder)}")
         before = len(looks)
-        second = run(*common, "--emt-model", str(tmp_path / f"{name}-later"))
+        second = run(*common, f"--emt-model={tmp_path / f'{name}-later'}")
         assert {first.code, second.code} <= {0, 1, 7}, first.output + second.output
         assert (before > 0, len(looks)) == (True, before), name
+
+
+def _counted(tower: Any, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by one whenever a tower of that class looks at something."""
+    looks: list[int] = []
+    forward = type(tower).forward
+
+    def counted(self: Any, *arguments: Any, **options: Any) -> Any:
+        looks.append(1)
+        return forward(self, *arguments, **options)
+
+    monkeypatch.setattr(type(tower), "forward", counted)
+    return looks
+
+
+def _pictures(folder: Path) -> Path:
+    """Pictures of several sizes of two classes, in two splits."""
+    chance = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for label in ("bird", "airplane"):
+            (folder / split / label).mkdir(parents=True)
+            for number, (width, height) in enumerate([(28, 28), (28, 60), (60, 28), (42, 42)]):
+                pixels = chance.integers(0, 256, (height, width, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / split / label / f"{number}.png")
+    return folder
 
 
 def _twin(name: str, first: Path, later: Path) -> Any:
