@@ -25,6 +25,7 @@ from emt_plugin.mllms.conversation import (
     end_of_turn,
     label_candidates,
     processed,
+    tokens_of,
 )
 from emt_plugin.mllms.families import first_position, has_encoder
 from emt_plugin.mllms.generation import checkpoint_generation, own_generation, shown
@@ -93,8 +94,8 @@ class TransformersBackend:
         self.expands: bool | None = None
         self._batches = BatchSize(batch_size, self._memory, timed=device == "cpu" and self.dtype == "float32")
         self._told = False
-        # A batch of prompts of several lengths is padded, which a model may take otherwise: that is proven for itself.
-        self._proven: set[tuple[str, bool]] = set()
+        # Padding, an opening that is given and a prompt that is cut may each be taken otherwise: all are proven by themselves.
+        self._proven: set[tuple[str, bool, bool, bool]] = set()
         self._mode = generation
         self._fingerprint: str | None = None
         self._conversations: dict[str, Conversation] = {}
@@ -197,6 +198,8 @@ class TransformersBackend:
     ) -> list[Observation]:
         prompt = self._prompt(images, question.prompt)
         found = self.candidates_of(question) if "label_logprobs" in want else None
+        if found:
+            self._refuse_another_end(prompt, question, found)
         most = self._refuse_too_long(prompt, found)
         room = max(most if "answer" in want else 0, nodes_of(found) if found else 0)
         # Layers of other kinds than attention have caches of their own, and beams have one each.
@@ -241,10 +244,9 @@ class TransformersBackend:
 
     def _sight(self, store: Store) -> Sight | None:
         """The tower of a model that says which features an image has; None for others."""
-        tower = tower_of(self.model)
-        if tower is None or asked_for_features(self.model) is None:
+        if asked_for_features(self.model) is None:
             return None
-        return Sight(self.model, tower, self.processor, store, self._shown, {"model": self.checkpoint.name})
+        return Sight(self.model, tower_of(self.model), self.processor, store, self._shown, {"model": self.checkpoint.name})
 
     def _refuse_other_image_tokens(self, ids: torch.Tensor, made: int) -> None:
         """Refuse a processor that leaves another number of places for an image than the tower fills."""
@@ -253,6 +255,19 @@ class TransformersBackend:
             raise CouldNotRun(
                 f"the processor of {self.checkpoint.name} writes {written} image tokens where the tower makes {made}: set its "
                 f"patch_size, vision_feature_select_strategy and num_additional_image_tokens as its base model's has them"
+            )
+
+    def _refuse_another_end(self, prompt: Prompt, question: Question, found: Candidates) -> None:
+        """Refuse a processor that writes something behind the prompt, of which the template's answer would not go on."""
+        if has_encoder(self.model):
+            return
+        asked = self._asked(question.prompt)
+        text = asked.text + (asked.plain.written if asked.plain else "")
+        shared = found.dropped + 1
+        if prompt.ids[0, -shared:].tolist() != tokens_of(self.processor.tokenizer, text)[-shared:]:
+            raise CouldNotRun(
+                f"the processor of {self.checkpoint.name}, a {type(self.processor).__name__}, does not end a prompt as its "
+                f"chat template does, so labels cannot be ranked by it: use the scorer answer"
             )
 
     def _refuse_too_long(self, prompt: Prompt, found: Candidates | None) -> int:
@@ -330,8 +345,8 @@ class TransformersBackend:
     def _tried(
         self, way: str, scored: Callable[[], torch.Tensor], prompt: Prompt, found: Candidates
     ) -> tuple[torch.Tensor | None, bool]:
-        """Scores by a way of ranking and whether it is right, proven on the first batch and on the first padded one."""
-        kind = way, not bool(prompt.mask.all())
+        """Scores by a way of ranking and whether it is right, proven on the first batch of its kind."""
+        kind = way, not bool(prompt.mask.all()), found.given > 0, found.dropped > 0
         if kind in self._proven:
             return scored(), True
         try:

@@ -20,7 +20,7 @@ from tests.plugin.conftest import Run
 Start = Callable[..., Run]
 BASE = "llava"
 # Their classes give no features of an image apart from the text.
-WITHOUT_FEATURES = {"mllama", "kosmos2"}
+WITHOUT_FEATURES = {"mllama", "kosmos2", "idefics", "git"}
 COMMON = ("--emt-image-set", "digits-mini", "--emt-limit", "8", "--emt-probe-images", "2", "--emt-scorer", "answer,likelihood")
 
 
