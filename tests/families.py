@@ -422,6 +422,7 @@ FAMILIES: dict[str, Family] = {
     "gemma4": Family(
         "Gemma4Processor", Gemma4ImageProcessorPil(patch_size=7, pooling_kernel_size=2, max_soft_tokens=70), gemma4,
         "<|image|>", ("<|video|>",), named=GEMMA4, settings={"image_seq_length": 8}, video="Gemma4VideoProcessor",
+        scale=2.0,
     ),
     "internvl_qwen3": Family(
         "InternVLProcessor", GotOcr2ImageProcessorPil(size=SIZE, crop_to_patches=True, max_patches=4),

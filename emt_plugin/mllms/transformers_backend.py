@@ -490,6 +490,29 @@ def _complete(processor: Any, model: Any) -> None:
             setattr(processor, name, getattr(owner, name))
 
 
+# What transformers says where a person can do something about it, and what that is.
+REMEDIES = {
+    "custom code": "brings code of its own, which runs only where it is trusted: give it an entry with "
+    "trust_remote_code = true in a file for --emt-catalog",
+    "does not recognize this architecture": "has an architecture that this transformers does not know: install a newer one",
+    "Unrecognized configuration class": "has an architecture that takes no image together with text, so it cannot be asked",
+    "Can't load image processor": "has no image processor, so no image can be shown: save its base model's beside it",
+    "Couldn't instantiate the backend tokenizer": "has no tokenizer: save its base model's beside it",
+}
+
+
+def why_not_loaded(name: str, error: Exception) -> str:
+    """One sentence on what transformers raised for a checkpoint: what is wrong, and what to do where that is known."""
+    package = missing_package(error)
+    if package:
+        return f"{name} needs the package {package}, which is not installed: pip install {package}"
+    known = next((remedy for said, remedy in REMEDIES.items() if said in str(error)), None)
+    if known:
+        return f"{name} {known}"
+    text = " ".join(str(error).split())[:200]
+    return f"{name} cannot be loaded by transformers ({type(error).__name__}: {text})"
+
+
 def load_model(
     checkpoint: Checkpoint, device: str, dtype: str | None, trust_remote_code: bool = False, attention: str | None = None
 ) -> tuple[Any, Any]:
@@ -514,13 +537,7 @@ def load_model(
             **({"attn_implementation": attention} if attention else {}),
         )
     except Exception as error:  # Whatever a stranger's checkpoint leads transformers to.
-        package = missing_package(error)
-        if package:
-            raise CouldNotRun(
-                f"{checkpoint.name} needs the package {package}, which is not installed: pip install {package}"
-            ) from None
-        text = " ".join(str(error).split())[:200]
-        raise CouldNotRun(f"{checkpoint.name} cannot be loaded by transformers ({type(error).__name__}: {text})") from None
+        raise CouldNotRun(why_not_loaded(checkpoint.name, error)) from None
     refuse_random_weights(checkpoint.name, info)
     if checkpoint.adapter:
         from emt_plugin.mllms.adapter import with_adapter

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import warnings
 from collections.abc import Iterator
@@ -305,6 +306,32 @@ def test_a_checkpoint_that_needs_a_package_says_which(folder: Path, monkeypatch:
         CouldNotRun, match=r"^needy needs the package num2words, which is not installed: pip install num2words$"
     ):
         TransformersBackend(find(str(folder / "needy"), "needy", "needy"), "cpu", "float32")
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "edit", "sentence"),
+    [
+        ("theirs", "config.json", {"model_type": "x_vl", "auto_map": {"AutoConfig": "configuration_x.XConfig"}},
+         "brings code of its own, which runs only where it is trusted: give it an entry with trust_remote_code = true"),
+        ("newer", "config.json", {"model_type": "never_seen_vl"}, "has an architecture that this transformers does not know"),
+        ("clip", "config.json", {"model_type": "clip", "architectures": ["CLIPModel"]},
+         "has an architecture that takes no image together with text, so it cannot be asked"),
+        ("blind", "processor_config.json", {"image_processor": None},
+         "has no image processor, so no image can be shown"),
+        ("text", "config.json", {"model_type": "llama", "vision_config": None, "image_token_index": None},
+         "is no multimodal LLM: its config.json (llama) has no vision_config"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_loaded_is_one_sentence(
+    name: str, file: str, edit: dict[str, Any], sentence: str, tmp_path: Path
+) -> None:
+    save_family("llava", tmp_path / name)
+    content = json.loads((tmp_path / name / file).read_text()) | edit
+    (tmp_path / name / file).write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+    with pytest.raises(CouldNotRun) as raised:
+        TransformersBackend(find(str(tmp_path / name), name, name), "cpu", "float32")
+    assert str(raised.value).startswith(f"{name} {sentence}")
+    assert "\n" not in str(raised.value)
 
 
 # No part of these is known to be the projector alone.
