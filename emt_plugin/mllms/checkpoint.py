@@ -18,8 +18,6 @@ BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, 
 BYTES |= {"F8_E4M3": 1, "F8_E5M2": 1}
 DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 STORED_DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
-# One of these is in the configuration of every model that is shown images.
-SEES = {"vision_config", "vq_config", "image_token_id", "image_token_index"}
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 ORIGINAL_LLAVA = {"LlavaLlamaForCausalLM", "LlavaMistralForCausalLM", "LlavaMptForCausalLM", "LlavaQwenForCausalLM"}
 LFS_POINTER = b"version https://git-lfs"
@@ -162,7 +160,7 @@ def find(
             f"{name} has no processor (processor_config.json or preprocessor_config.json in {folder}); "
             f"save the base model's beside it: AutoProcessor.from_pretrained(BASE).save_pretrained('{folder}')"
         )
-    if not encoder and not SEES & set(config):
+    if not encoder and not {"vision_config", "vq_config"} & set(config):
         raise CouldNotRun(f"{name} is no multimodal LLM: its config.json ({config.get('model_type')}) has no vision_config")
     return checkpoint
 
