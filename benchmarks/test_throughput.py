@@ -23,6 +23,15 @@ def test_likelihood(emt_throughput: Workload, benchmark: Any, labels: int, most:
         assert cost.ratio("a forward for each label", "likelihood") >= 80
 
 
+@pytest.mark.parametrize("shape", ["Qwen2.5-VL", "BLIP-2 with a T5"])
+def test_likelihood_in_other_shapes(emt_throughput: Workload, benchmark: Any, shape: str) -> None:
+    """So they do where positions have three dimensions, and where an encoder reads the prompt."""
+    cost = benchmark.pedantic(emt_throughput.shape, args=(shape,), rounds=1)
+    benchmark.extra_info.update(cost.as_record())
+    assert cost.facts["packed"]
+    assert cost.ratio("likelihood", "prefill") <= 1.5
+
+
 def test_likelihood_is_the_same(emt_throughput: Workload) -> None:
     """What is compared is the same work: the scores are those of a forward for each label."""
     together, one_by_one = emt_throughput.scores(10)

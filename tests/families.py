@@ -19,20 +19,28 @@ import torch
 from tokenizers import processors
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedTokenizerFast
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
+from transformers.models.chameleon.image_processing_pil_chameleon import ChameleonImageProcessorPil
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.deepseek_vl.image_processing_pil_deepseek_vl import DeepseekVLImageProcessorPil
+from transformers.models.deepseek_vl_hybrid.image_processing_pil_deepseek_vl_hybrid import DeepseekVLHybridImageProcessorPil
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
+from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
 from transformers.models.glm4v.image_processing_pil_glm4v import Glm4vImageProcessorPil
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+from transformers.models.idefics.image_processing_pil_idefics import IdeficsImageProcessorPil
 from transformers.models.idefics2.image_processing_pil_idefics2 import Idefics2ImageProcessorPil
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+from transformers.models.janus.image_processing_pil_janus import JanusImageProcessorPil
 from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
 from transformers.models.mllama.image_processing_pil_mllama import MllamaImageProcessorPil
+from transformers.models.ovis2.image_processing_pil_ovis2 import Ovis2ImageProcessorPil
+from transformers.models.paddleocr_vl.image_processing_pil_paddleocr_vl import PaddleOCRVLImageProcessorPil
 from transformers.models.pixtral.image_processing_pil_pixtral import PixtralImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
+from transformers.models.video_llama_3.image_processing_pil_video_llama_3 import VideoLlama3ImageProcessorPil
 from transformers.utils import is_torchvision_available
 
 from tests.checkpoints import tokenizer
@@ -218,6 +226,57 @@ def kosmos2(ids: Ids) -> dict[str, Any]:
             "tie_word_embeddings": False}  # fmt: skip
 
 
+GEMMA4 = {"image_token": "<|image|>", "boi_token": "<|image>", "eoi_token": "<image|>", "audio_token": "<|audio|>",
+          "boa_token": "<|audio>", "eoa_token": "<audio|>"}  # fmt: skip
+OVIS = ("<IMG_START>", "<IMG_GRID>", "<IMG_COL>", "<IMG_ROW>", "<IMG_END>")
+JANUS = {"image_token": "<image>", "boi_token": "<begin_of_image>", "eoi_token": "<end_of_image>"}
+PADDLE = ("<|IMAGE_START|>", "<|IMAGE_PLACEHOLDER|>", "<|IMAGE_END|>", "<|video|>")
+# Written in letters for digits, as the released tokenizer has them.
+CODES = tuple(f"IMGIMG{''.join('ABCDEFGHIJ'[int(digit)] for digit in str(number))}Z" for number in range(32))
+
+
+def gemma4(ids: Ids) -> dict[str, Any]:
+    words = {**TEXT, "model_type": "gemma4_text", "head_dim": 12, "global_head_dim": 12, "hidden_size_per_layer_input": 8,
+             "sliding_window": 16, "num_hidden_layers": 4, "num_kv_shared_layers": 2,
+             "layer_types": ["sliding_attention", "full_attention"] * 2, "vocab_size_per_layer_input": 400}  # fmt: skip
+    vision = {**tower("gemma4_vision"), "num_key_value_heads": 2, "head_dim": 16, "pooling_kernel_size": 2,
+              "position_embedding_size": 64}  # fmt: skip
+    return {"model_type": "gemma4", "text_config": words, "vision_config": vision, "audio_config": None,
+            "image_token_id": ids("<|image|>"), "boi_token_id": ids("<|image>"), "eoi_token_id": ids("<image|>"),
+            "video_token_id": ids("<|video|>"), "audio_token_id": ids("<|audio|>"), "tie_word_embeddings": False}  # fmt: skip
+
+
+def ovis2(ids: Ids) -> dict[str, Any]:
+    made = llava_like("ovis2", {**tower("ovis2_vision"), "vocab_size": 64}, text("qwen2"), "<IMG_ATOM>", hidden_size=48)
+    return {**made(ids), "vocab_size": 0, "visual_indicator_token_ids": [ids(token) for token in OVIS]}
+
+
+def paddle(ids: Ids) -> dict[str, Any]:
+    start, image, end, video = map(ids, PADDLE)
+    return {"model_type": "paddleocr_vl", "text_config": text("paddleocr_vl_text", head_dim=12, rope_parameters=dict(MROPE)),
+            "vision_config": dict(TOWER), "image_token_id": image, "video_token_id": video, "vision_start_token_id": start,
+            "vision_end_token_id": end, "tie_word_embeddings": False}  # fmt: skip
+
+
+def chameleon(ids: Ids) -> dict[str, Any]:
+    codes = {"embed_dim": 16, "num_embeddings": len(CODES), "latent_channels": 16, "resolution": 32, "base_channels": 32,
+             "channel_multiplier": [1, 1, 1], "num_res_blocks": 1}  # fmt: skip
+    known = {token: ids(token) for token in ("<image>", *CODES)}
+    return {**text("chameleon", num_key_value_heads=4), "vq_config": codes, "vocabulary_map": known,
+            "image_token_id": ids("<image>")}  # fmt: skip
+
+
+def idefics(ids: Ids) -> dict[str, Any]:
+    vision = {"embed_dim": 32, **{key: value for key, value in TOWER.items() if key != "hidden_size"}}
+    return {**text("idefics", num_key_value_heads=4), "vision_config": vision, "perceiver_config": {"use_resampler": False},
+            "alpha_initializer": "ones", "additional_vocab_size": 0}  # fmt: skip
+
+
+def git(ids: Ids) -> dict[str, Any]:
+    words = {key: value for key, value in TEXT.items() if key != "num_key_value_heads"}
+    return {**words, "model_type": "git", "max_position_embeddings": 512, "vision_config": dict(TOWER)}
+
+
 VISION_3 = {"depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "out_hidden_size": 48,
             "num_position_embeddings": 16}  # fmt: skip
 LINEAR = {"linear_key_head_dim": 8, "linear_value_head_dim": 8, "linear_num_key_heads": 2, "linear_num_value_heads": 4,
@@ -305,6 +364,14 @@ FAMILIES: dict[str, Family] = {
                    projection_dim=48),
         "", named={"image_token": "<image>"},
     ),
+    "paligemma2": Family(
+        "PaliGemmaProcessor", siglip_pixels(),
+        llava_like("paligemma", tower("siglip_vision_model", vision_use_head=False),
+                   text("gemma2", head_dim=12, final_logit_softcapping=9.0, attn_logit_softcapping=None, sliding_window=1024,
+                        layer_types=["sliding_attention", "full_attention"]),
+                   projection_dim=48),
+        "", named={"image_token": "<image>"},
+    ),
     "pixtral": Family(
         "PixtralProcessor", PixtralImageProcessorPil(size={"longest_edge": 56}, patch_size={"height": 7, "width": 7}),
         llava_like("llava", PIXTRAL, text("mistral", head_dim=12), "[IMG]", vision_feature_layer=-1,
@@ -338,6 +405,65 @@ FAMILIES: dict[str, Family] = {
     "kosmos2": Family(
         "Kosmos2Processor", clip_pixels(), kosmos2, "", settings={"num_patch_index_tokens": 4}, scale=1.0,
     ),
+    "qwen3_vl_moe": qwen("qwen3_vl_moe", "Qwen3VLProcessor", {**VISION_3, "deepstack_visual_indexes": [0]}, head_dim=12,
+                         num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32),
+    "paddleocr_vl": Family(
+        "PaddleOCRVLProcessor",
+        PaddleOCRVLImageProcessorPil(patch_size=7, merge_size=2, size={"shortest_edge": 196, "longest_edge": 3136}),
+        paddle, "<|IMAGE_START|><|IMAGE_PLACEHOLDER|><|IMAGE_END|>", ("<|IMAGE_START|>", "<|IMAGE_END|>", "<|video|>"),
+        named={"image_token": "<|IMAGE_PLACEHOLDER|>"},
+    ),
+    "video_llama_3": Family(
+        "VideoLlama3Processor",
+        VideoLlama3ImageProcessorPil(patch_size=7, merge_size=1, size={"shortest_edge": 196, "longest_edge": 784}),
+        llava_like("video_llama_3", tower("video_llama_3_vision"), text("qwen2")),
+        named={"image_token": "<image>", "video_token": "<video>"}, video="VideoLlama3VideoProcessor",
+    ),
+    "gemma4": Family(
+        "Gemma4Processor", Gemma4ImageProcessorPil(patch_size=7, pooling_kernel_size=2, max_soft_tokens=70), gemma4,
+        "<|image|>", ("<|video|>",), named=GEMMA4, settings={"image_seq_length": 8}, video="Gemma4VideoProcessor",
+        scale=2.0,
+    ),
+    "internvl_qwen3": Family(
+        "InternVLProcessor", GotOcr2ImageProcessorPil(size=SIZE, crop_to_patches=True, max_patches=4),
+        llava_like("internvl", tower("internvl_vision", image_size=[28, 28], patch_size=[7, 7], use_qk_norm=True),
+                   text("qwen3", head_dim=12), "<IMG_CONTEXT>", image_seq_length=4),
+        "<IMG_CONTEXT>\n", named=INTERNVL, settings={"image_seq_length": 4}, video="InternVLVideoProcessor",
+    ),
+    "ovis2": Family(
+        "Ovis2Processor", Ovis2ImageProcessorPil(size=SIZE, crop_to_patches=True, max_patches=4), ovis2,
+        tokens=(*OVIS, "<IMG_ATOM>"), settings={"image_seq_length": 16},
+    ),
+    "janus": Family(
+        "JanusProcessor", JanusImageProcessorPil(size=SIZE),
+        llava_like("janus", {**tower("janus_vision_model"), "projection_dim": 48, "mlp_ratio": 2, "num_image_tokens": 16},
+                   text("llama"),
+                   vq_config={"embed_dim": 8, "num_embeddings": 32, "base_channels": 32, "channel_multiplier": [1, 1],
+                              "num_res_blocks": 1, "projection_dim": 48, "num_patches": 4, "image_token_embed_dim": 48,
+                              "latent_channels": 32}),
+        named=JANUS, settings={"num_image_tokens": 16},
+    ),
+    "deepseek_vl_hybrid": Family(
+        "DeepseekVLHybridProcessor",
+        DeepseekVLHybridImageProcessorPil(size=SIZE, high_res_size={"height": 128, "width": 128}, min_size=14),
+        llava_like("deepseek_vl_hybrid", tower("siglip_vision_model", vision_use_head=False), text("llama"),
+                   high_res_vision_config={
+                       "model_type": "sam_vision_model", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+                       "image_size": 128, "patch_size": 16, "output_channels": 16, "mlp_dim": 48, "window_size": 4,
+                       "global_attn_indexes": [1]}),
+        named={"image_token": "<image>"}, settings={"num_image_tokens": 16},
+    ),
+    "chameleon": Family(
+        "ChameleonProcessor",
+        ChameleonImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}), chameleon, "",
+        ("<racm3:break>", "<eoss>", "<reserved08706>", *CODES), named={"sep_token": "<reserved08706>"},
+        settings={"image_seq_length": 64},
+    ),
+    "idefics": Family(
+        "IdeficsProcessor", IdeficsImageProcessorPil(size=SIZE, image_size=28), idefics, "",
+        ("<fake_token_around_image>",), settings={"image_size": 28},
+    ),
+    "git": Family("GitProcessor", clip_pixels(), git, "", around="<s> $A </s>"),
 }  # fmt: skip
 
 
@@ -376,7 +502,7 @@ def save_family(name: str, folder: Path, seed: int = 0) -> Path:
         "image_processor": {**pixels, "image_processor_type": pixels["image_processor_type"].removesuffix("Pil")},
         **({"video_processor": {"video_processor_type": family.video}} if family.video else {}),
     }  # fmt: skip
-    if name == "paligemma":
+    if family.processor == "PaliGemmaProcessor":
         settings["image_processor"]["image_seq_length"] = 16
     (folder / "processor_config.json").write_text(json.dumps(settings, default=str))
     if family.image:
@@ -384,8 +510,10 @@ def save_family(name: str, folder: Path, seed: int = 0) -> Path:
     # Some processors add tokens of their own.
     full = load_processor(folder).tokenizer
     config = family.config(full.convert_tokens_to_ids)
-    for part in (config, config["text_config"]):
-        if part is not config or "vocab_size" in part:
+    # Some configurations have no part for the language model.
+    words_part = config.get("text_config", config)
+    for part in (config, words_part):
+        if part is words_part or "vocab_size" in part:
             part["vocab_size"] = len(full)
     torch.manual_seed(seed)
     made = AutoConfig.for_model(**config)

@@ -48,7 +48,7 @@ NAMES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "idefics2": ("Idefics2", ("idefics2-8b",)),
     "deepseek_vl": ("DeepSeek-VL", ()),
     "gemma3": ("Gemma 3", ("gemma-3-4b",)),
-    "paligemma": ("PaliGemma 1, 2", ("paligemma-3b-pt-224", "paligemma2-3b-mix-224")),
+    "paligemma": ("PaliGemma", ("paligemma-3b-pt-224",)),
     "pixtral": ("Pixtral", ("pixtral-12b",)),
     "mistral3": ("Mistral 3", ("mistral-small-3.1-24b",)),
     "aya_vision": ("Aya Vision", ("aya-vision-8b",)),
@@ -59,6 +59,18 @@ NAMES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "instructblip_t5": ("InstructBLIP, Flan-T5", ("instructblip-flan-t5-xl",)),
     "florence2": ("Florence-2", ("florence-2-base",)),
     "kosmos2": ("Kosmos-2", ("kosmos-2",)),
+    "paligemma2": ("PaliGemma 2, Gemma 2 inside", ("paligemma2-3b-mix-224",)),
+    "qwen3_vl_moe": ("Qwen3-VL, mixture of experts", ()),
+    "paddleocr_vl": ("PaddleOCR-VL", ()),
+    "video_llama_3": ("VideoLLaMA3", ()),
+    "gemma4": ("Gemma 4", ()),
+    "internvl_qwen3": ("InternVL 3.5, Qwen3 inside", ()),
+    "ovis2": ("Ovis2", ()),
+    "janus": ("Janus", ()),
+    "deepseek_vl_hybrid": ("DeepSeek-VL, two towers", ()),
+    "chameleon": ("Chameleon", ()),
+    "idefics": ("Idefics", ()),
+    "git": ("GIT", ()),
 }
 BY_SHAPE = "an encoder of its tower's shape, where one is known"
 Shown = Collection[tuple[str, str]]
@@ -124,7 +136,8 @@ def models() -> str:
 
 def _family(name: str, shows: Mapping[str, bool]) -> tuple[str, ...]:
     title, examples = NAMES.get(name, (name, ()))
-    ranked = "in rows" if name in test_families.EXPANDED else "packed"
+    rows, plain = name in test_families.EXPANDED, name in test_families.ONE_BY_ONE
+    ranked = "one by one" if plain else "in rows" if rows else "packed"
     return (
         title,
         f"`{FAMILIES[name].config(lambda token: 0)['model_type']}`",
@@ -141,7 +154,7 @@ def _family(name: str, shows: Mapping[str, bool]) -> tuple[str, ...]:
 def _references(name: str, examples: Sequence[str], features: bool) -> str:
     """What such a model can honestly be compared with, its default first."""
     probed = any("reference" in Catalog.load().models[example] for example in examples)
-    tower = FAMILIES[name].config(lambda token: 0)["vision_config"].get("model_type")
+    tower = FAMILIES[name].config(lambda token: 0).get("vision_config", {}).get("model_type")
     encoder = "encoder" if tower in WITH_TEXT_TOWERS and not probed else ""
     return ", ".join(filter(None, (encoder, "probe" if features else "", "base")))
 

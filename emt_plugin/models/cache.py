@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
+
+
+class Filled(Exception):
+    """All layers have their keys and values."""
 
 
 class RoomyLayer(DynamicLayer):  # type: ignore[misc]  # transformers is not followed here
@@ -23,6 +29,7 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]  # transformers is not fol
         super().__init__()
         self._room = room
         self._buffers: tuple[torch.Tensor, torch.Tensor] | None = None
+        self.ends = False
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
@@ -41,6 +48,8 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]  # transformers is not fol
         keys[..., before:after, :] = key_states
         values[..., before:after, :] = value_states
         self.keys, self.values = keys[..., :after, :], values[..., :after, :]
+        if self.ends:
+            raise Filled
         return self.keys, self.values
 
     def _larger(self, old: torch.Tensor, new: torch.Tensor, before: int, after: int) -> torch.Tensor:
@@ -55,3 +64,29 @@ def roomy_cache(room: int) -> DynamicCache:
     cache = DynamicCache()
     cache.layer_class_to_replicate = lambda: RoomyLayer(room)
     return cache
+
+
+@contextmanager
+def only_filling(cache: DynamicCache, layers: int) -> Iterator[None]:
+    """A context that is left as soon as the last layer has its keys and values: what it would make of them is not asked for.
+
+    Args:
+        cache: an empty one of ``roomy_cache``.
+        layers: how many of the model's layers have keys and values.
+    """
+    made = cache.layer_class_to_replicate
+
+    def made_one() -> RoomyLayer:
+        layer: RoomyLayer = made()
+        layer.ends = len(cache.layers) == layers - 1
+        return layer
+
+    cache.layer_class_to_replicate = made_one
+    try:
+        yield
+    except Filled:
+        return
+    finally:
+        cache.layer_class_to_replicate = made
+        for layer in cache.layers:
+            layer.ends = False

@@ -9,7 +9,7 @@ from typing import Any
 
 from emt_plugin.catalog import Question
 from emt_plugin.errors import CouldNotRun
-from emt_plugin.models.families import PlainPrompt, plain_prompt
+from emt_plugin.models.families import SIDE_BY_SIDE, PlainPrompt, plain_prompt
 from emt_plugin.models.ranking.trie import Candidates, candidates, common_prefix
 
 # Stands for an answer to find out what a template writes around one.
@@ -89,7 +89,7 @@ def processed(processor: Any, texts: Sequence[str], images: Sequence[Any], paddi
         warnings.simplefilter("ignore", DeprecationWarning)
         made = processor(
             text=list(texts),
-            images=[[image] for image in images],
+            images=list(images) if type(processor).__name__ in SIDE_BY_SIDE else [[image] for image in images],
             return_tensors="pt",
             padding=True,
             padding_side=padding_side,
@@ -98,7 +98,8 @@ def processed(processor: Any, texts: Sequence[str], images: Sequence[Any], paddi
         )
     # For training alone.
     made.pop("labels", None)
-    if plain_prompt(processor) and not _template(processor):
+    plain = None if _template(processor) else plain_prompt(processor)
+    if plain and plain.whole:
         return made
     extra = appended(processor.tokenizer, texts[0])
     if not extra:

@@ -15,12 +15,14 @@ class PlainPrompt:
         written: what the processor itself writes behind that.
         before: what stands between the prompt and its answer, where the answer goes on from it.
         source: where that is said.
+        whole: whether what a tokenizer puts behind a text is part of it.
     """
 
     text: str
     source: str
     written: str = ""
     before: str = " "
+    whole: bool = True
 
 
 # By the class of the processor, which is what is asked.
@@ -37,11 +39,24 @@ PLAIN_PROMPTS = {
     "Kosmos2Processor": PlainPrompt(
         "Question: {prompt} Answer:", "https://huggingface.co/docs/transformers/model_doc/kosmos-2"
     ),
+    "IdeficsProcessor": PlainPrompt("Question: {prompt} Answer:", "https://huggingface.co/docs/transformers/tasks/idefics"),
+    # The processor ends a user's turn with the token that the released tokenizer has for that.
+    "ChameleonProcessor": PlainPrompt(
+        "{prompt}<image>",
+        "https://huggingface.co/docs/transformers/model_doc/chameleon",
+        written="<reserved08706>",
+        before="",
+    ),
+    "GitProcessor": PlainPrompt("{prompt}", "https://huggingface.co/docs/transformers/model_doc/git", whole=False),
 }
+# Processors that are given an image for each text side by side: else one puts it behind, and one takes it for a page.
+SIDE_BY_SIDE = {"IdeficsProcessor", "GotOcr2Processor"}
 # Models that read a prompt in both directions, and are told by a token's type where the answer begins.
 PREFIX_MODELS = {"paligemma"}
 # The position of a prompt's first token, where it is not 0.
 FIRST_POSITION = {"paligemma": 1}
+# Models that keep what their head gives within bounds, where their configuration has some.
+CAPPED = {"paligemma", "gemma3n", "gemma4", "gemma4_unified"}
 # Names of the part that hands a language model what a tower sees, and of the language model itself.
 PROJECTORS = ("multi_modal_projector", "connector", "merger", "language_projection", "image_to_text_projection", "aligner")
 LANGUAGE_MODELS = ("language_model", "text_model")
@@ -55,6 +70,12 @@ def plain_prompt(processor: Any) -> PlainPrompt | None:
 def first_position(model: Any) -> int:
     """The position of a prompt's first token."""
     return FIRST_POSITION.get(model.config.model_type, 0)
+
+
+def ranked_words(model: Any, logits: Any) -> Any:
+    """What a model makes of what its head gives."""
+    cap = getattr(model.config.get_text_config(decoder=True), "final_logit_softcapping", None)
+    return logits if cap is None or model.config.model_type not in CAPPED else (logits / cap).tanh() * cap
 
 
 def writer(model: Any) -> Any:

@@ -16,7 +16,7 @@ from PIL import Image
 from emt_plugin.catalog import Question
 from emt_plugin.errors import CouldNotRun
 from emt_plugin.models.batch_size import BatchSize, Memory, cpu_memory, cuda_memory
-from emt_plugin.models.cache import roomy_cache
+from emt_plugin.models.cache import only_filling, roomy_cache
 from emt_plugin.models.checkpoint import Checkpoint
 from emt_plugin.models.conversation import (
     Conversation,
@@ -25,6 +25,7 @@ from emt_plugin.models.conversation import (
     end_of_turn,
     label_candidates,
     processed,
+    tokens_of,
 )
 from emt_plugin.models.families import first_position, has_encoder
 from emt_plugin.models.generation import checkpoint_generation, own_generation, shown
@@ -93,8 +94,8 @@ class TransformersBackend:
         self.expands: bool | None = None
         self._batches = BatchSize(batch_size, self._memory, timed=device == "cpu" and self.dtype == "float32")
         self._told = False
-        # A batch of prompts of several lengths is padded, which a model may take otherwise: that is proven for itself.
-        self._proven: set[tuple[str, bool]] = set()
+        # Padding, an opening that is given and a prompt that is cut may each be taken otherwise: all are proven by themselves.
+        self._proven: set[tuple[str, bool, bool, bool]] = set()
         self._mode = generation
         self._fingerprint: str | None = None
         self._conversations: dict[str, Conversation] = {}
@@ -197,6 +198,8 @@ class TransformersBackend:
     ) -> list[Observation]:
         prompt = self._prompt(images, question.prompt)
         found = self.candidates_of(question) if "label_logprobs" in want else None
+        if found:
+            self._refuse_another_end(prompt, question, found)
         most = self._refuse_too_long(prompt, found)
         room = max(most if "answer" in want else 0, nodes_of(found) if found else 0)
         # Layers of other kinds than attention have caches of their own, and beams have one each.
@@ -241,10 +244,9 @@ class TransformersBackend:
 
     def _sight(self, store: Store) -> Sight | None:
         """The tower of a model that says which features an image has; None for others."""
-        tower = tower_of(self.model)
-        if tower is None or asked_for_features(self.model) is None:
+        if asked_for_features(self.model) is None:
             return None
-        return Sight(self.model, tower, self.processor, store, self._shown, {"model": self.checkpoint.name})
+        return Sight(self.model, tower_of(self.model), self.processor, store, self._shown, {"model": self.checkpoint.name})
 
     def _refuse_other_image_tokens(self, ids: torch.Tensor, made: int) -> None:
         """Refuse a processor that leaves another number of places for an image than the tower fills."""
@@ -253,6 +255,19 @@ class TransformersBackend:
             raise CouldNotRun(
                 f"the processor of {self.checkpoint.name} writes {written} image tokens where the tower makes {made}: set its "
                 f"patch_size, vision_feature_select_strategy and num_additional_image_tokens as its base model's has them"
+            )
+
+    def _refuse_another_end(self, prompt: Prompt, question: Question, found: Candidates) -> None:
+        """Refuse a processor that writes something behind the prompt, of which the template's answer would not go on."""
+        if has_encoder(self.model):
+            return
+        asked = self._asked(question.prompt)
+        text = asked.text + (asked.plain.written if asked.plain else "")
+        shared = found.dropped + 1
+        if prompt.ids[0, -shared:].tolist() != tokens_of(self.processor.tokenizer, text)[-shared:]:
+            raise CouldNotRun(
+                f"the processor of {self.checkpoint.name}, a {type(self.processor).__name__}, does not end a prompt as its "
+                f"chat template does, so labels cannot be ranked by it: use the scorer answer"
             )
 
     def _refuse_too_long(self, prompt: Prompt, found: Candidates | None) -> int:
@@ -330,8 +345,8 @@ class TransformersBackend:
     def _tried(
         self, way: str, scored: Callable[[], torch.Tensor], prompt: Prompt, found: Candidates
     ) -> tuple[torch.Tensor | None, bool]:
-        """Scores by a way of ranking and whether it is right, proven on the first batch and on the first padded one."""
-        kind = way, not bool(prompt.mask.all())
+        """Scores by a way of ranking and whether it is right, proven on the first batch of its kind."""
+        kind = way, not bool(prompt.mask.all()), found.given > 0, found.dropped > 0
         if kind in self._proven:
             return scored(), True
         try:
@@ -352,8 +367,10 @@ class TransformersBackend:
             told = not bool(prompt.mask.all()) and not finds_positions(self.model)
             padded = {"position_ids": prompt.positions + first_position(self.model)} if told else {}
             inputs = {**prompt.inputs(), **padded, "past_key_values": cache, "use_cache": True}
+            layers = self.model.config.get_text_config(decoder=True).num_hidden_layers
             # Without the head where there is a model without one.
-            getattr(self.model, "model", self.model)(input_ids=prompt.ids, attention_mask=prompt.mask, **inputs)
+            with only_filling(cache, layers):
+                getattr(self.model, "model", self.model)(input_ids=prompt.ids, attention_mask=prompt.mask, **inputs)
         return scored_packed(self.model, cache, prompt, found)
 
     def _is_close(self, scores: torch.Tensor, prompt: Prompt, found: Candidates) -> bool:
@@ -473,6 +490,29 @@ def _complete(processor: Any, model: Any) -> None:
             setattr(processor, name, getattr(owner, name))
 
 
+# What transformers says where a person can do something about it, and what that is.
+REMEDIES = {
+    "custom code": "brings code of its own, which runs only where it is trusted: give it an entry with "
+    "trust_remote_code = true in a file for --emt-catalog",
+    "does not recognize this architecture": "has an architecture that this transformers does not know: install a newer one",
+    "Unrecognized configuration class": "has an architecture that takes no image together with text, so it cannot be asked",
+    "Can't load image processor": "has no image processor, so no image can be shown: save its base model's beside it",
+    "Couldn't instantiate the backend tokenizer": "has no tokenizer: save its base model's beside it",
+}
+
+
+def why_not_loaded(name: str, error: Exception) -> str:
+    """One sentence on what transformers raised for a checkpoint: what is wrong, and what to do where that is known."""
+    package = missing_package(error)
+    if package:
+        return f"{name} needs the package {package}, which is not installed: pip install {package}"
+    known = next((remedy for said, remedy in REMEDIES.items() if said in str(error)), None)
+    if known:
+        return f"{name} {known}"
+    text = " ".join(str(error).split())[:200]
+    return f"{name} cannot be loaded by transformers ({type(error).__name__}: {text})"
+
+
 def load_model(
     checkpoint: Checkpoint, device: str, dtype: str | None, trust_remote_code: bool = False, attention: str | None = None
 ) -> tuple[Any, Any]:
@@ -497,13 +537,7 @@ def load_model(
             **({"attn_implementation": attention} if attention else {}),
         )
     except Exception as error:  # Whatever a stranger's checkpoint leads transformers to.
-        package = missing_package(error)
-        if package:
-            raise CouldNotRun(
-                f"{checkpoint.name} needs the package {package}, which is not installed: pip install {package}"
-            ) from None
-        text = " ".join(str(error).split())[:200]
-        raise CouldNotRun(f"{checkpoint.name} cannot be loaded by transformers ({type(error).__name__}: {text})") from None
+        raise CouldNotRun(why_not_loaded(checkpoint.name, error)) from None
     refuse_random_weights(checkpoint.name, info)
     if checkpoint.adapter:
         from emt_plugin.models.adapter import with_adapter

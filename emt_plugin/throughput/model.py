@@ -56,8 +56,7 @@ def save(folder: Path, seed: int = 0) -> Path:
         The folder.
     """
     torch.manual_seed(seed)
-    words_used = {word for count in (10, 1000) for label in labels_of(count) for word in label.split()}
-    texts = [" ".join(["", *sorted(words_used)]), "What is the object in the image? Please only answer a single object in"]
+    texts = texts_of_labels()
     words = tokenizer(texts)
     image_processor = CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE})
     encoder = CLIPModel(
@@ -88,6 +87,12 @@ def save(folder: Path, seed: int = 0) -> Path:
             num_additional_image_tokens=1, chat_template=TEMPLATE,
         ).save_pretrained(folder / name)  # fmt: skip
     return folder
+
+
+def texts_of_labels() -> list[str]:
+    """What a tokenizer is trained on: the labels' words and the prompt's."""
+    words_used = {word for count in (10, 1000) for label in labels_of(count) for word in label.split()}
+    return [" ".join(["", *sorted(words_used)]), "What is the object in the image? Please only answer a single object in"]
 
 
 def tokenizer(texts: Sequence[str]) -> PreTrainedTokenizerFast:

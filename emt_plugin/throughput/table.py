@@ -52,6 +52,12 @@ def write(path: Path, readme: Path) -> None:
 def _rows(timing: Mapping[str, Any]) -> list[str]:
     """The rows of one benchmark."""
     seconds = timing["cpu_seconds_per_image"]
+    if "shape" in timing:
+        what = (
+            f"{timing['labels']} labels ranked by a {timing['shape']} ({timing['prompt_tokens']} prompt tokens, "
+            f"{timing['label_tokens']} label tokens)"
+        )
+        return [_row(what, seconds, "likelihood", "prefill", "the prefill alone")]
     if "likelihood" in seconds:
         what = (
             f"{timing['labels']} labels ranked ({timing['prompt_tokens']} prompt tokens, {timing['label_tokens']} label tokens)"

@@ -20,9 +20,11 @@ from emt_plugin.catalog import Catalog, Question
 from emt_plugin.evaluation import Evaluator
 from emt_plugin.models.backend import MAX_NEW_TOKENS
 from emt_plugin.models.checkpoint import find
+from emt_plugin.models.conversation import processed
 from emt_plugin.models.transformers_backend import TransformersBackend
 from emt_plugin.settings import Compute, Settings, Storing
 from emt_plugin.throughput.model import labels_of, save
+from emt_plugin.throughput.shapes import SHAPES
 
 PROMPT = "What is the object in the image? Please only answer a single object in {}."
 BATCH = 16
@@ -65,12 +67,9 @@ class Workload:
 
     def __init__(self, folder: Path) -> None:
         self._folder = save(folder)
-        self.backend = TransformersBackend(find(str(folder / "model"), "model", "model"), "cpu", "float32", BATCH)
+        self.backend = loaded(folder / "model")
         self.parameters = sum(parameter.numel() for parameter in self.backend.model.parameters())
-        self._images = [
-            Image.fromarray(np.random.default_rng(seed).integers(0, 256, (360, 340, 3), dtype=np.uint8))
-            for seed in range(ANSWERED)
-        ]
+        self._images = pictures(ANSWERED)
 
     def likelihood(self, count: int, rounds: int = ROUNDS) -> Cost:
         """Ranking so many labels, against the prefill alone and against a forward for each label."""
@@ -111,6 +110,10 @@ class Workload:
         question = question_of(count)
         (seen,) = self.backend.observe(self._images[:1], question, {"label_logprobs"})
         return list(seen.label_logprobs or ()), self._each(question, range(count), all_logits=True)
+
+    def shape(self, name: str, rounds: int = ROUNDS) -> Cost:
+        """Ranking 100 labels with a model of another shape, one of ``SHAPES``, against its prefill alone."""
+        return ranked_in(loaded(SHAPES[name](self._folder / name.replace(" ", "-"))), name, rounds)
 
     def answers(self, rounds: int = ROUNDS) -> Cost:
         """Answers, against a bare loop of ``model.generate`` over the same batches."""
@@ -226,6 +229,52 @@ class Workload:
         """Let the tower see the images anew: what it remembers of the last batch would make it look cheap."""
         assert self.backend.vision is not None
         self.backend.vision.forget()
+
+
+def ranked_in(backend: TransformersBackend, name: str, rounds: int) -> Cost:
+    """Ranking 100 labels by a model of any family, against the prefill alone."""
+    question, images = question_of(LABELS_TIMED), pictures(RANKED)
+    found = backend.candidates_of(question)
+    batches = [images[start : start + RANKED_BATCH] for start in range(0, len(images), RANKED_BATCH)]
+
+    def ranked() -> None:
+        for batch in batches:
+            backend.observe(batch, question, {"label_logprobs"})
+
+    @torch.inference_mode()
+    def prefilled() -> None:
+        for batch in batches:
+            # Of an encoder and a decoder the prefill is the encoder, and the token that the decoder begins with.
+            inputs = processed(backend.processor, [backend.render(question.prompt)] * len(batch), batch, "left")
+            backend.model.generate(**inputs, max_new_tokens=1, do_sample=False)
+
+    # Proves the ways of ranking, which is done once for each model.
+    ranked()
+    with backend.unshelved():
+        timed = least({"likelihood": ranked, "prefill": prefilled}, rounds, len(images))
+    inputs = processed(backend.processor, [backend.render(question.prompt)], images[:1], "left")
+    facts = {
+        "shape": name,
+        "labels": LABELS_TIMED,
+        "images": len(images),
+        "batch": RANKED_BATCH,
+        "prompt_tokens": int(inputs["input_ids"].shape[1]),
+        "label_tokens": sum(found.lengths),
+        "packed": bool(backend.packs),
+    }
+    return Cost(timed, facts)
+
+
+def loaded(folder: Path) -> TransformersBackend:
+    """A saved model, in float32 on the CPU."""
+    return TransformersBackend(find(str(folder), folder.name, folder.name), "cpu", "float32", BATCH)
+
+
+def pictures(count: int) -> list[Image.Image]:
+    """So many images of noise, a little larger than what LLaVA sees."""
+    return [
+        Image.fromarray(np.random.default_rng(seed).integers(0, 256, (360, 340, 3), dtype=np.uint8)) for seed in range(count)
+    ]
 
 
 def question_of(count: int) -> Question:

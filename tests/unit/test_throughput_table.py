@@ -24,13 +24,20 @@ RANKED = {
     "label_tokens": 262,
     "labels_timed_one_by_one": 100,
 }
+SHAPE = {
+    "cpu_seconds_per_image": {"likelihood": 0.2, "prefill": 0.16},
+    "shape": "Qwen2.5-VL",
+    "labels": 100,
+    "prompt_tokens": 441,
+    "label_tokens": 262,
+}
 ANSWERED = {"cpu_seconds_per_image": {"answer": 0.4, "bare generate": 0.5}, "new_tokens": 32, "batch": 16}
 RUNS = {"cpu_seconds_per_image": {"first run": 0.4, "second run": 0.0005, "second checkpoint, same tower": 0.3}}
 
 
 @pytest.fixture
 def timings(tmp_path: Path) -> Path:
-    benchmarks = [{"name": str(n), "extra_info": info} for n, info in enumerate((RANKED, ANSWERED, RUNS, {}))]
+    benchmarks = [{"name": str(n), "extra_info": info} for n, info in enumerate((RANKED, SHAPE, ANSWERED, RUNS, {}))]
     content = {
         "machine_info": {"cpu": {"brand_raw": "A CPU", "count": 2}},
         "datetime": "2026-11-24T01:02:03",
@@ -46,8 +53,10 @@ def test_the_table(timings: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert "| 0.375 | the prefill alone | 0.3 | 1.25× |" in lines[2]
     assert lines[3].endswith("| 0.375 | a forward for each label | 30 | 1 / 80 |")
-    assert lines[5].endswith("| 0.4 | a bare loop of `model.generate` | 0.5 | 0.80× |")
-    assert lines[6].endswith("| 0.0005 | the first time | 0.4 | 1 / 800 |")
+    ranked = "100 labels ranked by a Qwen2.5-VL (441 prompt tokens, 262 label tokens)"
+    assert lines[5] == f"| {ranked} | 0.2 | the prefill alone | 0.16 | 1.25× |"
+    assert lines[6].endswith("| 0.4 | a bare loop of `model.generate` | 0.5 | 0.80× |")
+    assert lines[7].endswith("| 0.0005 | the first time | 0.4 | 1 / 800 |")
     assert lines[-1] == "2026-11-24, A CPU, 2 cores, float32."
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from emt_plugin.models.families import PREFIX_MODELS, first_position, has_encoder, start_token, writer
+from emt_plugin.models.families import PREFIX_MODELS, first_position, has_encoder, ranked_words, start_token, writer
 from emt_plugin.models.ranking.trie import Candidates, Trie, tries
 
 MOST_NODES = 512
@@ -138,12 +138,17 @@ def scored_one_by_one(model: Any, prompt: Prompt, found: Candidates, labels: Seq
         answer = torch.tensor(found.answers[label], device=prompt.ids.device).expand(len(prompt.ids), -1)
         wanted = answer.shape[1] - found.given
         inputs = prompt.longer(keep, answer, not finds_positions(model), first_position(model))
-        if model.config.model_type in PREFIX_MODELS and "token_type_ids" in inputs:
-            inputs["token_type_ids"][:, keep:] = 1
+        mark_answer(model, inputs, keep)
         logits = model(**inputs, logits_to_keep=wanted + 1, use_cache=False).logits
         ranked = logits[:, -wanted - 1 : -1].float().log_softmax(-1)
         columns.append(ranked.gather(-1, answer[:, found.given :, None]).double().sum((1, 2)))
     return torch.stack(columns, dim=1)
+
+
+def mark_answer(model: Any, inputs: dict[str, Any], keep: int) -> None:
+    """Tell a model that reads a prompt in both directions that what is behind ``keep`` tokens is the answer."""
+    if model.config.model_type in PREFIX_MODELS and "token_type_ids" in inputs:
+        inputs["token_type_ids"][:, keep:] = 1
 
 
 def _decoded(model: Any, prompt: Prompt, found: Candidates, label: int) -> torch.Tensor:
@@ -216,7 +221,8 @@ def _masks(model: Any, prompt: Prompt, trie: Trie, shared: int, at: torch.Tensor
     text = model.config.get_text_config(decoder=True)
     kinds = set(getattr(text, "layer_types", None) or ())
     window = getattr(text, "sliding_window", None)
-    if window is None or (kinds and "sliding_attention" not in kinds):
+    # Where nothing is out of a window's reach, some models that build masks of their own take one for all layers alone.
+    if window is None or (kinds and "sliding_attention" not in kinds) or int(at.max()) < window:
         return added(whole, len(prompt.ids), model.dtype)
     of_prompt = prompt.positions[:rows, None, :shared]
     of_nodes = at[:rows, None]
@@ -253,6 +259,6 @@ def _add_edges(model: Any, hidden: torch.Tensor, trie: Trie, scores: torch.Tenso
         within = (nodes >= start) & (nodes < start + step)
         if not bool(within.any()):
             continue
-        logits = head(hidden[:, start : start + step]).float()
+        logits = ranked_words(model, head(hidden[:, start : start + step])).float()
         ranked = logits[:, nodes[within] - start, tokens[within]] - logits.logsumexp(-1)[:, nodes[within] - start]
         scores.index_add_(1, labels[within], ranked.double())

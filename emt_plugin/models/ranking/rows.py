@@ -13,7 +13,7 @@ import torch
 from transformers.modeling_outputs import BaseModelOutput
 
 from emt_plugin.models.families import first_position, has_encoder, start_token, writer
-from emt_plugin.models.ranking.packed import LAYERS, Prompt, finds_positions, positions, rotary
+from emt_plugin.models.ranking.packed import LAYERS, Prompt, finds_positions, mark_answer, positions, rotary
 from emt_plugin.models.ranking.trie import Candidates
 
 MOST_ROWS = 256
@@ -61,7 +61,9 @@ def _prefilled(model: Any, prompt: Prompt, found: Candidates) -> tuple[torch.Ten
         )  # fmt: skip
         read = prompt.mask
     else:
-        inputs = prompt.longer(prompt.ids.shape[1] - found.dropped, given, positioned=False)
+        keep = prompt.ids.shape[1] - found.dropped
+        inputs = prompt.longer(keep, given, positioned=False)
+        mark_answer(model, inputs, keep)
         made = model.generate(**inputs, **wanted)
         read = inputs["attention_mask"]
     return made.logits[0].float().log_softmax(-1), made.past_key_values, read

@@ -34,7 +34,7 @@ class Sight:
 
     Args:
         model: it, or the model without a head in it, has ``get_image_features``.
-        tower: the module in it that sees.
+        tower: the module in it that sees; None where there is none of its own, and then nothing is kept.
         processor: the checkpoint's.
         store: where what the tower makes is kept.
         processed: the model's inputs for some images and a question, on its device.
@@ -100,7 +100,7 @@ class Sight:
     @contextmanager
     def showing(self, images: Sequence[Image.Image]) -> Iterator[None]:
         """A context in which the model is asked about these images, in this order, and its tower does not look twice."""
-        looks = not self._closed and self._proven is not False
+        looks = self.tower is not None and not self._closed and self._proven is not False
         if looks and self._all_new(images):
             with self._instead(self._seeing(images)):
                 yield
@@ -157,7 +157,9 @@ class Sight:
     def _look(self, images: Sequence[Image.Image], question: str) -> Any:
         inputs = self._processed(images, question)
         features = asked_for_features(self._model).get_image_features
-        asked = set(inspect.signature(features).parameters)
+        # A model with a head hands on to the one without what it does not name itself.
+        inner = getattr(getattr(self._model, "model", None), "get_image_features", features)
+        asked = {*inspect.signature(features).parameters, *inspect.signature(inner).parameters}
         if "image_sizes" in inspect.signature(self._model.forward).parameters:
             # Handed on to the tower by some models that do not say so.
             asked.add("image_sizes")
