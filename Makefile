@@ -27,16 +27,17 @@ test-all: $(INSTALLED) lint
 
 # The gate and what stands on transformers, with the lowest versions that pyproject.toml allows, in an environment of its own.
 LOWEST := .venv-lowest
-LOWEST_TESTS := tests/compute/test_generation.py tests/unit/test_without_models.py tests/unit/test_versions.py \
+RANKS := test_labels_are_ranked_as_the_loss_of_the_whole_text_says
+LOWEST_TESTS := tests/compute/test_backend.py tests/unit/test_without_models.py tests/unit/test_versions.py \
 	tests/plugin/test_gate_runs.py::test_bad_options_are_one_sentence_and_nothing_is_written \
-	tests/compute/test_families.py::test_labels_are_ranked_as_the_loss_of_the_whole_text_says
+	$(foreach family,llava llava_next internvl qwen2_5_vl,tests/compute/test_families.py::$(RANKS)[$(family)])
 
 lowest: $(LOWEST)/.installed
 	$(OFFLINE) $(LOWEST)/bin/pytest benchmarks
 	$(OFFLINE) OMP_NUM_THREADS=1 $(LOWEST)/bin/pytest -n 2 -o emt=false -m 'not thorough' $(LOWEST_TESTS) $(ARGS)
 
 # What needs no model, so no torch either: reading, the gate, records and reports. For other Pythons without a download of GBs.
-CORE_TESTS := $(wildcard tests/unit/test_*.py)
+CORE_TESTS := $(filter-out tests/unit/test_kinds.py,$(wildcard tests/unit/test_*.py))
 
 core: $(VENV)/.core
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -o emt=false -m 'not thorough' $(CORE_TESTS) $(ARGS)

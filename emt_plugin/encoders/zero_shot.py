@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 
 from emt_plugin.errors import CouldNotRun
-from emt_plugin.mllms.abilities import through_pil
 from emt_plugin.mllms.checkpoint import Checkpoint
 from emt_plugin.mllms.transformers_backend import refuse_random_weights
 from emt_plugin.mllms.vision import VisionTower, preprocessing_of
@@ -43,7 +42,7 @@ class ZeroShotEncoder:
         self.device = device
         self._store = store or Store(Path(), "off")
         try:
-            self.processor = AutoProcessor.from_pretrained(checkpoint.folder, **through_pil())
+            self.processor = AutoProcessor.from_pretrained(checkpoint.folder, backend="pil")
             wanted = dtype or ("float32" if device == "cpu" else "auto")
             model, info = AutoModel.from_pretrained(
                 checkpoint.folder, dtype=wanted, use_safetensors=True, output_loading_info=True

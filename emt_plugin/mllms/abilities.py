@@ -1,17 +1,9 @@
-"""What the transformers that is installed can do: older versions lack something, or ask for it in other words."""
+"""What the transformers that is installed can do: older versions lack something."""
 
 from __future__ import annotations
 
 import inspect
 from typing import Any
-
-
-def through_pil() -> dict[str, Any]:
-    """The option by which transformers' Auto classes take the image processor that computes with PIL."""
-    from importlib.util import find_spec
-
-    # Backends of image processors came in 5.4 or so; before that the slow classes are those with PIL.
-    return {"backend": "pil"} if find_spec("transformers.image_processing_backends") else {"use_fast": False}
 
 
 def takes_seen_images(model: Any) -> bool:

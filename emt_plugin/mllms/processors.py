@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from emt_plugin.mllms.abilities import through_pil
-
 # Parts of a processor that no image goes through; some need packages that are not here.
 IDLE_PARTS = ("video_processor", "feature_extractor", "audio_processor")
 # How transformers says that a package is missing.
@@ -27,7 +25,7 @@ def load_processor(folder: Path, trust_remote_code: bool = False) -> Any:
     from transformers import AutoProcessor
 
     with _without_idle_parts():
-        return AutoProcessor.from_pretrained(folder, trust_remote_code=trust_remote_code, **through_pil())
+        return AutoProcessor.from_pretrained(folder, backend="pil", trust_remote_code=trust_remote_code)
 
 
 def missing_package(error: BaseException) -> str | None:
