@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 OFFLINE := HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1
 ARGS ?=
 
-.PHONY: bench test test-all lint browser study throughput kills gate-doc models-doc zoo adapters wheel clean
+.PHONY: bench test test-all lowest core lint browser study throughput kills gate-doc models-doc zoo adapters wheel clean
 
 bench: $(INSTALLED)
 	$(OFFLINE) $(BIN)/pytest benchmarks $(ARGS)
@@ -24,6 +24,23 @@ test: $(INSTALLED) lint
 # Everything: kills, the wheel, long fine-tunings and nights, and every look at the report in a browser.
 test-all: $(INSTALLED) lint
 	EMT_BROWSER=full $(TESTS) $(ARGS)
+
+# The gate and what stands on transformers, with the lowest versions that pyproject.toml allows, in an environment of its own.
+LOWEST := .venv-lowest
+RANKS := test_labels_are_ranked_as_the_loss_of_the_whole_text_says
+LOWEST_TESTS := tests/compute/test_backend.py tests/unit/test_without_models.py tests/unit/test_versions.py \
+	tests/plugin/test_gate_runs.py::test_bad_options_are_one_sentence_and_nothing_is_written \
+	$(foreach family,llava llava_next internvl qwen2_5_vl,tests/compute/test_families.py::$(RANKS)[$(family)])
+
+lowest: $(LOWEST)/.installed
+	$(OFFLINE) $(LOWEST)/bin/pytest benchmarks
+	$(OFFLINE) OMP_NUM_THREADS=1 $(LOWEST)/bin/pytest -n 2 -o emt=false -m 'not thorough' $(LOWEST_TESTS) $(ARGS)
+
+# What needs no model, so no torch either: reading, the gate, records and reports. For other Pythons without a download of GBs.
+CORE_TESTS := $(filter-out tests/unit/test_kinds.py,$(wildcard tests/unit/test_*.py))
+
+core: $(VENV)/.core
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -o emt=false -m 'not thorough' $(CORE_TESTS) $(ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -83,5 +100,20 @@ $(INSTALLED): pyproject.toml constraints.txt hatch_build.py
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	touch $@
 
+# What runs the tests is taken as it is in constraints.txt, for it is no part of the tool.
+$(LOWEST)/.installed: pyproject.toml constraints-lowest.txt constraints.txt
+	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' constraints-lowest.txt)"
+	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check --constraint constraints-lowest.txt \
+		$$(grep -E '^(hypothesis|jsonschema|scipy|sentencepiece)==' constraints.txt) --editable '.[workers,finetune]'
+	touch $@
+
+$(VENV)/.core: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt filelock huggingface_hub hypothesis jinja2 jsonschema \
+		numpy pillow pytest pytest-xdist pyyaml regex scipy tomlkit tqdm
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
 clean:
-	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

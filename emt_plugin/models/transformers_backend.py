@@ -15,6 +15,7 @@ from PIL import Image
 
 from emt_plugin.catalog import Question
 from emt_plugin.errors import CouldNotRun
+from emt_plugin.models.abilities import takes_seen_images
 from emt_plugin.models.batch_size import BatchSize, Memory, cpu_memory, cuda_memory
 from emt_plugin.models.cache import only_filling, roomy_cache
 from emt_plugin.models.checkpoint import Checkpoint
@@ -455,8 +456,8 @@ def refuse_random_weights(name: str, info: Any) -> None:
 
 
 def _vision(model: Any, processor: Any, store: Store, name: str) -> VisionTower | None:
-    """The tower of a LLaVA whose images all have one size; None for architectures that see otherwise."""
-    if model.config.model_type != "llava" or model.config.vision_config.model_type == "pixtral":
+    """The tower of a LLaVA whose images all have one size; None for architectures and versions that see otherwise."""
+    if model.config.model_type != "llava" or model.config.vision_config.model_type == "pixtral" or not takes_seen_images(model):
         return None
     return VisionTower(
         model.model.vision_tower,

@@ -27,7 +27,7 @@ from tests.compute.test_families import SEVERAL, inputs_of, loaded, prompt_of, s
 from tests.families import FAMILIES
 
 ENCODED = ("blip2_t5", "instructblip_t5", "florence2")
-# Families of which no part is known to be the projector alone, and families that take a text with its image in a way of their own.
+# No part of the first is known to be the projector alone; the last take a text with its image in ways of their own.
 UNTRAINED = {"paddleocr_vl", "video_llama_3", "gemma4", "ovis2", "janus", "chameleon", "idefics", "git"}
 TRAINED = [name for name in FAMILIES if name not in ENCODED and name not in UNTRAINED]
 PROJECTOR = re.compile(r"\.(multi_modal_projector|connector|merger|language_projection|image_to_text_projection|aligner)\.")
