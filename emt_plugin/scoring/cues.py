@@ -37,6 +37,7 @@ def _bare(name: str) -> Pattern:
 
 
 NO_DENIAL, DENIES, AUXILIARY, DENIES_BEFORE = map(_cue, ("no_denial", "denies", "auxiliary", "denies_before"))
+IDLE_MAYBE = _cue("idle_maybe")
 MAYBE, UNSURE, AT_THE_END, DECLINES, AS_AN_AI = map(_cue, ("maybe", "unsure", "at_the_end", "declines", "as_an_ai"))
 WHETHER, WEAK_WHETHER, CONTRAST, OR = map(_cue, ("whether", "weak_whether", "contrast", "or"))
 TAG, ASKS = map(_cue, ("tag", "asks"))
