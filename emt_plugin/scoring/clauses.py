@@ -60,6 +60,7 @@ def said_of(tokens: Sequence[Token], spans: Sequence[Span]) -> Said:
         _judge(clause, clauses)
     _carry_denials(clauses)
     _take_back(clauses)
+    _yield_to_what_it_is(clauses)
     found = {span: status for clause in clauses for span, status in clause.status.items()}
     declines = any(cues.UNSURE.search(clause.text) or cues.DECLINES.search(clause.text) for clause in clauses)
     return Said([found.get(span, "asserted") for span in spans], declines)
@@ -204,6 +205,17 @@ def _is_list_member(clause: Clause) -> bool:
         return False
     ahead = clause.text[: clause.at[clause.spans[0].start - clause.start]]
     return clause.spans[0].start - clause.start < LIST_WORDS and not cues.AUXILIARY.search(ahead)
+
+
+def _yield_to_what_it_is(clauses: Sequence[Clause]) -> None:
+    """What something only looks like is left open where the same sentence says against it what it is."""
+    for index, clause in enumerate(clauses):
+        if not clause.spans or not cues.LOOKS.search(clause.text[: clause.at[clause.spans[0].start - clause.start]]):
+            continue
+        rest = [other for other in clauses[index + 1 :] if other.sentence == clause.sentence and other.spans]
+        granted = cues.GRANTS.match(clause.text) is not None
+        if any("asserted" in other.status.values() and (granted or cues.CONTRAST.match(other.text)) for other in rest):
+            clause.status = dict.fromkeys(clause.status, "doubted")
 
 
 def _take_back(clauses: Sequence[Clause]) -> None:

@@ -138,7 +138,9 @@ def _names(labels: Sequence[str]) -> list[list[str]]:
     bare = list(labels)
     for edge in (LEADING_ID, HEAD, TRAILING_ID):
         cut = [_without(edge, name) for name in bare]
-        bare = cut if all(cut) and len(cut) > 1 else bare
+        # 1 star and 2 stars are told apart by nothing but what would be cut.
+        told_apart = len({name.casefold().rstrip("s") for name in cut}) > 1
+        bare = cut if all(cut) and told_apart else bare
     letters = [found[1] for label in labels if (found := LETTER_ID.match(label))]
     lettered = len(labels) > 1 and len({letter.casefold() for letter in letters}) == len(labels)
     return [
@@ -184,6 +186,9 @@ def _variants(words: Words, counting: str | None) -> Iterator[Words]:
     joined = "".join(words)
     if len(words) > 1:
         yield (joined,)
+    if "and" in words[1:-1]:
+        yield tuple(word for word in words if word != "and")
+    yield from _other_numerals(words)
     written = tuple(word.replace("ä", "ae").replace("ö", "oe").replace("ü", "ue") for word in words)
     if written != words:
         yield written
@@ -201,6 +206,15 @@ def _variants(words: Words, counting: str | None) -> Iterator[Words]:
             yield (*first, other)
             if first:
                 yield (joined.removesuffix(last) + other,)
+
+
+def _other_numerals(words: Words) -> Iterator[Words]:
+    """Two stars for 2 stars, and 2 stars for two stars: what counts stands first."""
+    first, *rest = words
+    if rest and first.isascii() and first.isdigit():
+        yield from ((*found, *rest) for found in words_of_number(int(first)) if len(found) == 1)
+    elif rest and (number := number_of((first,), "en")) is not None:
+        yield (str(number), *rest)
 
 
 def _other_number(word: str) -> Iterator[str]:

@@ -23,6 +23,7 @@ from emt_plugin.scoring.tokens import Token, Words, folded, is_character, tokens
 ARTICLES: tuple[Words, ...] = ((), ("a",), ("an",), ("the",), ("a", "n"))
 # Words that are labels of some sets and do other work in most sentences: "I can see the one".
 LETTERS = frozenset({"a", "i"})
+BEHIND_A_LETTER = frozenset({"is", "was", "it", "as", "because", "since", "or", "and", "not", "but"})
 VERBS = frozenset({"can", "may", "will"})
 SUBJECTS = frozenset({"i", "you", "we", "it", "they", "that", "this", "he", "she", "one", "who", "which"})
 JOINS = frozenset({"or", "and"})
@@ -151,7 +152,8 @@ class Reader:
         tokens = tokens_of(stated(found.text), self._turkish)
         words = tuple(token.text for token in tokens if token.kind == "word")
         parted = frozenset(token.at for token in tokens if token.kind != "word")
-        mentions, otherwise = _meant(self._mentions(words, parted), words)
+        found_here = [mention for mention in self._mentions(words, parted) if not _is_a_word(mention, words, parted)]
+        mentions, otherwise = _meant(found_here, words)
         if self._is_a_verdict(tokens, mentions):
             tokens, mentions = tokens[:1], mentions[:1]
         said = _said(tokens, [mention.span for mention in mentions])
@@ -235,8 +237,8 @@ def _may_be_joined(words: Words) -> bool:
 
 
 def _without_articles(words: Words) -> Words:
-    """Words without the articles between them; nothing where there are none."""
-    kept = (*words[:1], *(word for word in words[1:-1] if word not in ARTICLE_WORDS), *words[-1:])
+    """Words without the articles, or the and, between them; nothing where there are none."""
+    kept = (*words[:1], *(word for word in words[1:-1] if word not in ARTICLE_WORDS | {"and"}), *words[-1:])
     return kept if 1 < len(kept) < len(words) else ()
 
 
@@ -268,6 +270,14 @@ def _classes(mentions: Sequence[Mention], statuses: Sequence[str], status: str) 
     """The classes of the mentions of which one thing is said, each once."""
     chosen = (mention for mention, found in zip(mentions, statuses, strict=True) if found == status)
     return tuple(dict.fromkeys(index for mention in chosen for index in sorted(mention.classes)))
+
+
+def _is_a_word(mention: Mention, words: Words, parted: Set[int]) -> bool:
+    """Whether a letter is the article or the pronoun of the word behind it: a dog, I see."""
+    end = mention.at + len(mention.words)
+    if len(mention.words) > 1 or mention.words[0] not in LETTERS or end in parted or end >= len(words):
+        return False
+    return words[end] not in BEHIND_A_LETTER
 
 
 def _meant(mentions: list[Mention], words: Words) -> tuple[list[Mention], bool]:

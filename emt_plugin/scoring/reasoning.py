@@ -31,7 +31,7 @@ ANSWER = regex.compile(
 
 # Marks of how the text looks, and what is struck out.
 LOOKS = regex.compile(
-    r"~~[^~]+~~|<(s|del|strike)>.*?</\1>|</?(?:b|i|em|strong|p|br|div|span|code|u|h[1-6]|li|ul|ol|q)\s*/?>|\\(?:text|math)\w*(?=\{)",
+    r"~~[^~]+~~|<(del|strike)>.*?</\1>|</?(?:b|i|em|strong|p|br|div|span|code|u|h[1-6]|li|ul|ol|q)\s*/?>|\\(?:text|math)\w*(?=\{)",
     regex.IGNORECASE | regex.DOTALL,
 )
 FINAL = (
