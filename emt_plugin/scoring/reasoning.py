@@ -43,13 +43,14 @@ PLAIN = (
     r"ответ|відповідь|الإجابة|الجواب|תשובה|پاسخ|उत्तर|উত্তর|பதில்|คำตอบ|答案|答え|回答|정답|답변?|trả\s+lời|đáp\s+án|jawaban|"
     r"jibu|vastaus|válasz|svar"
 )
-BEGINS = r"(?:\A|[\n.!?。！？…;】])\s*[*#_>【\[\s-]*(?:(?:so|thus|therefore|hence|overall)\s*,?\s*)?(?:the\s+|my\s+)?"
-ENDS = r"[*_\s]*(?:[:：】]|\n|\bis\b\s*:?)[*_\s]*"
+# Few of them, for a model may write nothing but newlines.
+BEGINS = r"(?:\A|[\n.!?。！？…;】])[*#_>【\[\s-]{0,12}(?:(?:so|thus|therefore|hence|overall)\s*,?\s*)?(?:the\s+|my\s+)?"
+ENDS = r"[*_\s]{0,6}?(?:[:：】]|\n|\bis\b\s?:?)[*_\s]{0,6}"
 FINAL_HEADING = regex.compile(rf"{BEGINS}(?:{FINAL}){ENDS}", regex.IGNORECASE)
 HEADING = regex.compile(rf"{BEGINS}(?:{FINAL}|{PLAIN}){ENDS}", regex.IGNORECASE)
 EXPLANATION = regex.compile(
-    r"\n[*#_>\s-]*(?:explanation|reasoning|rationale|justification|reason|explicación|explication|erklärung|begründung|"
-    r"spiegazione|explicação|объяснение|解释|説明|설명)[*_\s]*(?:[:：]|\n)",
+    r"\n[*#_>\s-]{0,12}(?:explanation|reasoning|rationale|justification|reason|explicación|explication|erklärung|begründung|"
+    r"spiegazione|explicação|объяснение|解释|説明|설명)[*_\s]{0,6}?(?:[:：]|\n)",
     regex.IGNORECASE,
 )
 WORD = regex.compile(r"\w")
