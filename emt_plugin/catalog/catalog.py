@@ -209,6 +209,8 @@ class Catalog:
     def _path_or_hub_id(self, name: str, what: str, known: list[str]) -> str:
         try:
             path = Path(name).expanduser()
+            if name and what == "model" and path.is_file():
+                raise CatalogError(f"no model at '{name}': it is a file; name the folder that it lies in")
             if name and path.exists():
                 return str(path)
         except (OSError, RuntimeError, ValueError) as error:

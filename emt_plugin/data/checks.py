@@ -38,6 +38,7 @@ class Census:
     done: Counter[str] = field(default_factory=Counter)
     _spans: dict[str, Span] = field(default_factory=dict)
     _files: dict[bytes, File] = field(default_factory=dict)
+    _contradicted: set[bytes] = field(default_factory=set)
 
     def add(self, encoded: bytes, seen: Seen, label: int) -> str:
         """Count one image of a class; returns the hash of its RGB pixels."""
@@ -46,7 +47,10 @@ class Census:
             known = self._spans.get(seen.span.kind)
             self._spans[seen.span.kind] = _joined(known, seen.span) if known else seen.span
         pixels = rgb_hash(seen.image)
-        self._files[sha256(encoded).digest()] = File(pixels, label, bool(set(seen.done) - {UPRIGHT}))
+        content = sha256(encoded).digest()
+        if content in self._files and self._files[content].label != label:
+            self._contradicted.add(content)
+        self._files[content] = File(pixels, label, bool(set(seen.done) - {UPRIGHT}))
         return pixels
 
     def check(self, spec: ImageSetSpec, whole: bool = True) -> tuple[str, ...]:
@@ -65,7 +69,12 @@ class Census:
             raise refused(
                 spec, "range is for 16-bit, 32-bit and float images, and it has none: take it out of the catalog file"
             )
-        return self._alike(spec) if whole else ()
+        return (*self._two_classes(), *self._alike(spec)) if whole else ()
+
+    def _two_classes(self) -> tuple[str, ...]:
+        """Files that one class has and another too: no answer to them is right for both."""
+        count = len(self._contradicted)
+        return (f"{count:,} file{' is' if count == 1 else 's are'} in two classes, the same to the byte",) if count else ()
 
     def _alike(self, spec: ImageSetSpec) -> tuple[str, ...]:
         groups: dict[str, list[File]] = {}

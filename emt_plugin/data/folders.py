@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -79,6 +79,11 @@ def image_folder(spec: ImageSetSpec, root: Path) -> list[Split]:
     top = listing(root)
     found = _splits(spec, top)
     names = sorted({folder.path.name for split in found for folder in split.folders})
+    for name in names:
+        if any("\ud800" <= sign <= "\udfff" for sign in name):
+            raise refused(
+                spec, f"the name of the class folder {name.encode('utf-8', 'replace').decode()!r} is not UTF-8: rename it"
+            )
     if not names:
         raise refused(spec, _no_images(root, top))
     for split in found:
@@ -199,7 +204,36 @@ def _no_images(root: Path, top: Listing) -> str:
             f"{root} holds images without class folders: put them into a folder for each class, "
             f"or list them with their labels in a metadata.csv"
         )
+    deeper = next((folder for folder in _below(root, 4) if listing(folder).has_images), None)
+    if deeper:
+        return f"its images lie deeper, in {deeper}: name the folder that holds a folder of images for each class"
+    unnamed = next((path for path in _files(root) if _is_unnamed_image(path)), None)
+    if unnamed:
+        where = unnamed.relative_to(root)
+        return f"its images have names without the ending of an image ({where}): give them theirs, as .png or .jpg"
     return f"{root} holds no images: name a folder with a folder of images for each class"
+
+
+def _below(folder: Path, depth: int) -> Iterator[Path]:
+    for found in listing(folder).folders if depth else ():
+        yield found
+        yield from _below(found, depth - 1)
+
+
+def _files(root: Path) -> Iterator[Path]:
+    """The first files of a folder and of each below it."""
+    for folder in (root, *_below(root, 4)):
+        yield from listing(folder).others[:3]
+
+
+def _is_unnamed_image(path: Path) -> bool:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path):
+            return True
+    except (UnidentifiedImageError, OSError, ValueError):
+        return False
 
 
 def _counted(files: Sequence[Path], what: str) -> str:

@@ -12,6 +12,9 @@ from emt_plugin.errors import CouldNotRun
 from emt_plugin.scoring.reader import unreadable
 
 NUMBER = re.compile(r"[+-]?\d+(\.0+)?")
+# What stands for a name and is none: WordNet ids, and numbers with a word before them.
+WORDNET_ID = re.compile(r"n\d{8}")
+CODE = re.compile(r"(?:class|label|category|cls|target)[\s_.-]*(\d+)", re.IGNORECASE)
 ASKS_FOR_NUMBERS = re.compile(r"\b(number|digit)s?\b", re.IGNORECASE)
 # 001.Black_footed_Albatross, n02085620-Chihuahua
 ID = re.compile(r"(\d+|n\d{8})[._-]+(?=\D)")
@@ -42,10 +45,13 @@ def labels_of(spec: ImageSetSpec, table: Table) -> Labels:
     for row, label in enumerate(found.of_row):
         if label < 0:
             value = table.values[row]
-            raise refused(spec, f"row {row} has the label {value}, outside its {len(found.names)} labels")
+            shown = "''" if value == "" else value
+            raise refused(spec, f"row {row} has the label {shown}, outside its {len(found.names)} labels")
     if len(found.names) < 2:
         raise refused(spec, f"it has one class ('{found.names[0]}'): there is nothing to tell apart")
     alike = unreadable(found.names)
+    if len(alike) == 1:
+        raise refused(spec, f"the label {alike[0]!r} has no word by which an answer could name it: give it a name in words")
     if alike:
         raise refused(
             spec,
@@ -63,10 +69,25 @@ def named(spec: ImageSetSpec, table: Table) -> Labels:
     """
     raw, of_row = _raw(spec, table)
     numbers = bool(raw) and all(NUMBER.fullmatch(name) for name in raw)
+    codes = [found[1] for name in raw if (found := CODE.fullmatch(name))]
+    coded = bool(raw) and len(codes) == len(raw) and spec.names == "as-is"
+    ids = bool(raw) and all(map(WORDNET_ID.fullmatch, raw)) and spec.names == "as-is"
     if spec.labels:
-        if numbers and not _same(raw, spec.labels):
-            return _by_index(spec, table, raw, of_row)
+        if (numbers or coded) and not _same(raw, spec.labels):
+            return _by_index(spec, table, codes if coded else raw, of_row)
+        if ids and len(raw) == len(spec.labels):
+            return _by_order(spec, raw, of_row)
         _check_same(spec, raw)
+    elif ids and set(raw) <= set(wordnet_words()):
+        shown = tuple(wordnet_words()[name] for name in raw)
+        return Labels(shown, of_row, (f"its labels are WordNet ids, shown as their words ({raw[0]}: {shown[0]})",))
+    elif ids or coded:
+        kind, otherwise = ("WordNet ids", "") if ids else ("numbers", ', or write names = "numbers" there if they are numbers')
+        raise refused(
+            spec,
+            f"its labels are {kind} without names ({_shortened(raw)}): name them, in their order, with "
+            f'labels = ["...", ...] in a catalog file (--emt-catalog){otherwise}',
+        )
     elif numbers and spec.names != "numbers" and not ASKS_FOR_NUMBERS.search(spec.prompt):
         raise refused(
             spec,
@@ -115,6 +136,13 @@ def _by_index(spec: ImageSetSpec, table: Table, raw: Sequence[str], of_row: Sequ
         )
     names = tuple(name.replace("_", " ") for name in spec.labels)
     return Labels(names, [numbers[label] - first if label >= 0 else -1 for label in of_row])
+
+
+def _by_order(spec: ImageSetSpec, raw: Sequence[str], of_row: list[int]) -> Labels:
+    """Labels that are WordNet ids, named by the catalog's labels in the order of the ids."""
+    order = {name: position for position, name in enumerate(sorted(raw))}
+    names = tuple(name.replace("_", " ") for name in spec.labels)
+    return Labels(names, [order[raw[label]] if label >= 0 else -1 for label in of_row])
 
 
 def _same(raw: Sequence[str], labels: Sequence[str]) -> bool:

@@ -100,6 +100,9 @@ def _read(spec: ImageSetSpec, root: Path, rows: Sequence[Row], notes: tuple[str,
         if labels.setdefault(row.path, row.label) != row.label:
             raise refused(spec, f"{row.path.name} is listed with two labels, '{labels[row.path]}' and '{row.label}'")
 
+    twice = len(rows) - len(labels)
+    more = (f"{twice:,} row{'' if twice == 1 else 's'} of images that are listed before count once more",) if twice else ()
+
     def named(row: int) -> str:
         path = rows[row].path
         return f"the image {path.relative_to(root) if path.is_relative_to(root) else path}"
@@ -109,7 +112,7 @@ def _read(spec: ImageSetSpec, root: Path, rows: Sequence[Row], notes: tuple[str,
         names=None,
         encoded=lambda row: not_a_pointer(spec, rows[row].path).read_bytes(),
         where=named,
-        notes=notes,
+        notes=(*notes, *more),
     )
 
 
@@ -197,7 +200,7 @@ def records_of(spec: ImageSetSpec, path: Path) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = pyarrow.parquet.read_table(path).to_pylist()
         return rows
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise refused(spec, f"{path.name} is not UTF-8 (at byte {error.start}): save it as UTF-8") from None
     return _separated(spec, path, text) if path.suffix.lower() in (".csv", ".tsv") else _json(spec, path, text)

@@ -13,7 +13,7 @@ from emt_plugin.catalog import ImageSetSpec
 from emt_plugin.data.card import NOTE, facts, with_names
 from emt_plugin.data.columns import label_column
 from emt_plugin.data.formats import IMAGES, ignored
-from emt_plugin.data.source import LFS, Split, Table, brief, by_name, not_a_pointer, refused
+from emt_plugin.data.source import LFS, Split, Table, all_there, brief, by_name, not_a_pointer, refused
 
 LABELS = ("cls", "label", "json", "txt")
 
@@ -49,6 +49,8 @@ def web_dataset(spec: ImageSetSpec, files: Mapping[str, Sequence[Path]], root: P
 
 
 def _read(spec: ImageSetSpec, shards: Sequence[Path], root: Path) -> Table:
+    if len(shards) > 1 or Path(spec.source) not in shards:
+        all_there(spec, shards)
     samples = [sample for shard in shards for sample in _samples(spec, shard)]
     images, values = [], []
     for key, members in samples:

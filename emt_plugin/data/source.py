@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -12,6 +13,8 @@ from emt_plugin.catalog import ImageSetSpec
 from emt_plugin.errors import CouldNotRun
 from emt_plugin.store import Store, file_hash
 
+# test-00000-of-00001-0a1b2c, as the hub names the files of any split.
+SHARD = re.compile(r"(.+?)-(\d{5})-of-(\d{5})(-[0-9a-f]+)?")
 LFS = b"version https://git-lfs"
 # Hashes of smaller files are not remembered: to look one up takes as long as to read it.
 LARGE_FILE = 1 << 24
@@ -92,6 +95,26 @@ def not_a_pointer(spec: ImageSetSpec, path: Path) -> Path:
         if file.read(len(LFS)) == LFS:
             raise refused(spec, f"{path.name} is a Git LFS pointer, not the file itself: run git lfs pull in {path.parent}")
     return path
+
+
+def all_there(spec: ImageSetSpec, files: Iterable[Path]) -> None:
+    """Check that of files named ``test-00000-of-00002`` none of the split is missing.
+
+    Raises:
+        CouldNotRun: one is.
+    """
+    of_split: dict[tuple[str, int], set[str]] = {}
+    for file in files:
+        if found := SHARD.fullmatch(file.stem):
+            of_split.setdefault((found[1], int(found[3])), set()).add(found[2])
+    for (name, count), there in of_split.items():
+        if len(there) < count:
+            verb = "is" if len(there) == 1 else "are"
+            raise refused(
+                spec,
+                f"{len(there)} of the {count} files of the split '{name}' {verb} here, by their names (-of-{count:05d}): "
+                f"fetch the rest, or name one file itself",
+            )
 
 
 def by_name(files: Iterable[Path], root: Path) -> dict[str, Path]:

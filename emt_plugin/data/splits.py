@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import PurePath
 
 from emt_plugin.catalog import ImageSetSpec
-from emt_plugin.data.source import Split, refused
+from emt_plugin.data.source import SHARD, Split, refused
 from emt_plugin.errors import CouldNotRun
 
 # Data without split names is one split of this name.
@@ -20,8 +20,6 @@ WORDS = {
     "eval": "eval", "evaluation": "eval",
 }  # fmt: skip
 _ANY = "|".join(sorted(WORDS, key=len, reverse=True))
-# test-00000-of-00001-0a1b2c, as the hub names the files of any split.
-SHARD = re.compile(r"(.+?)-\d{5}-of-\d{5}(-[0-9a-f]+)?")
 # test, test-0, test_000001.
 PART = re.compile(rf"({_ANY})([-_.]?\d[\d_-]*)?", re.IGNORECASE)
 PREFIX = re.compile(rf"({_ANY})(?![a-z])", re.IGNORECASE)

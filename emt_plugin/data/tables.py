@@ -12,7 +12,7 @@ from emt_plugin.catalog import ImageSetSpec
 from emt_plugin.data import splits
 from emt_plugin.data.card import NOTE, facts, with_names
 from emt_plugin.data.columns import image_column, label_column, not_elsewhere
-from emt_plugin.data.source import LFS, Split, Table, brief, by_name, not_a_pointer, refused
+from emt_plugin.data.source import LFS, Split, Table, all_there, brief, by_name, not_a_pointer, refused
 from emt_plugin.errors import CouldNotRun
 from emt_plugin.store import file_hash
 
@@ -110,6 +110,8 @@ def _not_loaded(spec: ImageSetSpec, error: Exception) -> CouldNotRun:
 
 
 def _read_parquet(spec: ImageSetSpec, name: str, files: Sequence[Path], root: Path) -> Table:
+    if len(files) > 1 or Path(spec.source) not in files:
+        all_there(spec, files)
     for file in files:
         not_a_pointer(spec, file)
     return _table(spec, name, _opened(spec, name, lambda: _from_parquet(files)), root)
@@ -143,7 +145,8 @@ def _opened(spec: ImageSetSpec, name: str, load: Callable[[], Any]) -> Any:
     except Exception as error:  # datasets passes on the errors of a dozen libraries.
         if "corresponds to no data" in str(error):
             raise empty(spec, name) from None
-        raise CouldNotRun(f"image set {spec.id} at {spec.source} cannot be read ({brief(error)})") from None
+        said = error.__cause__ if isinstance(error.__cause__, Exception) else error
+        raise CouldNotRun(f"image set {spec.id} at {spec.source} cannot be read ({brief(said)})") from None
 
 
 def empty(spec: ImageSetSpec, name: str) -> CouldNotRun:
@@ -196,7 +199,10 @@ def _kind_of(feature: Any) -> str:
     if kind.startswith("Array"):
         return "arrays of numbers"
     if kind in {"List", "LargeList", "Sequence", "list"}:
-        return "lists of numbers"
+        inner = getattr(feature, "feature", feature[0] if isinstance(feature, list) else None)
+        return "lists of images" if isinstance(inner, dict) or type(inner).__name__ == "Image" else "lists of numbers"
+    if isinstance(feature, dict):
+        return f"structs of {', '.join(feature)} without bytes or path"
     return f"values of type {getattr(feature, 'dtype', kind)}"
 
 

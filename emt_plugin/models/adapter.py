@@ -22,7 +22,7 @@ def with_adapter(model: Any, folder: Path, name: str) -> Any:
     """The model with the weights of an adapter.
 
     In float32 they are merged into the model's, which then costs what its base costs. In half precision a small update would
-    be rounded away, so there LoRA is computed beside its layers.
+    be rounded away, so there LoRA is computed beside its layers; and so it is where a merge would change other layers too.
 
     Args:
         model: the base, loaded.
@@ -51,16 +51,32 @@ def with_adapter(model: Any, folder: Path, name: str) -> Any:
         text = " ".join(str(error).split())[:200]
         raise CouldNotRun(f"the adapter {name} does not fit its base ({type(error).__name__}: {text})") from None
     lacking, unused = _differences(wanted, _names_as_loaded(made, folder, renamed))
+    # Beside LoRA of an embedding peft saves the embedding itself, and loads it again.
+    unused = {name for name in unused if not (name.endswith(".base_layer.weight") and name in made.state_dict())}
     if lacking or unused:
         what = f"lacks {len(lacking)} tensors of it" if lacking else f"has {len(unused)} tensors that it does not"
         raise CouldNotRun(f"the adapter {name} does not fit its base: it {what} ({min(lacking or unused)} among them)")
-    if any(parameter.dtype != torch.float32 for parameter in model.parameters()):
+    half = any(parameter.dtype != torch.float32 for parameter in model.parameters())
+    # A bias of LoRA's own has no place in a layer that has none.
+    if half or getattr(made.active_peft_config, "lora_bias", False) or _changes_a_shared_weight(made):
         return made.get_base_model()
     try:
         return made.merge_and_unload()
     except Exception as error:  # Some kinds of layers cannot be merged.
         text = " ".join(str(error).split())[:200]
         raise CouldNotRun(f"the adapter {name} cannot be merged into its base ({type(error).__name__}: {text})") from None
+
+
+def _changes_a_shared_weight(made: Any) -> bool:
+    """Whether an adapter lies on a weight that another layer has too, as a tied head has the embedding's."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    adapted = [module.get_base_layer() for module in made.modules() if isinstance(module, BaseTunerLayer)]
+    owners: dict[int, set[int]] = {}
+    for module in made.modules():
+        for parameter in module.parameters(recurse=False):
+            owners.setdefault(id(parameter), set()).add(id(module))
+    return any(len(owners[id(own)]) > 1 for layer in adapted for own in layer.parameters(recurse=False))
 
 
 def _differences(wanted: set[str], found: set[str]) -> tuple[set[str], set[str]]:

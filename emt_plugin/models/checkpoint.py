@@ -23,6 +23,8 @@ ORIGINAL_LLAVA = {"LlavaLlamaForCausalLM", "LlavaMistralForCausalLM", "LlavaMptF
 LFS_POINTER = b"version https://git-lfs"
 # Weights that LLaVA's own LoRA training leaves beside an adapter.
 TRAINED_BESIDE = ("non_lora_trainables.bin", "mm_projector.bin")
+# Names by which transformers finds weights.
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 TEMPLATES = ("*chat_template*", "additional_chat_templates/*.jinja", "tokenizer_config.json", "*processor_config.json")
 SETTINGS = (
     "config.json", "generation_config.json", "*processor_config.json", "tokenizer*", "special_tokens_map.json",
@@ -239,6 +241,7 @@ def _check_format(checkpoint: Checkpoint) -> None:
     if checkpoint.weights:
         for path in checkpoint.weights:
             _check_weights(path, name)
+        _check_which(checkpoint)
         return
     pickled = [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")]
     if pickled:
@@ -249,6 +252,33 @@ def _check_format(checkpoint: Checkpoint) -> None:
     raise CouldNotRun(
         f"{name} is no checkpoint: {folder} has no *.safetensors file (pickled weights are not loaded: convert them)"
     )
+
+
+def _check_which(checkpoint: Checkpoint) -> None:
+    """Refuse files of which transformers would take others than are meant, or not all."""
+    folder, name = checkpoint.folder, checkpoint.name
+    single, index = folder / SINGLE, folder / INDEX
+    if single.exists() and index.exists():
+        raise CouldNotRun(
+            f"{name} holds two sets of weights ({SINGLE} and the files that {INDEX} names), of which transformers takes the "
+            f"first: take the one that is not meant out of {folder}"
+        )
+    if single.exists() or checkpoint.config.get("transformers_weights"):
+        return
+    if not index.exists():
+        raise CouldNotRun(
+            f"{name} has neither {SINGLE} nor {INDEX} in {folder}, so {checkpoint.weights[0].name} would not be read: "
+            f"copy the index too, or save the model again"
+        )
+    try:
+        named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        raise CouldNotRun(f"{name}: {index} is cut off or damaged; copy it again") from None
+    lacking = sorted(file for file in named if not (folder / str(file)).exists())
+    if lacking:
+        raise CouldNotRun(
+            f"{name} lacks {len(lacking)} of its {len(named)} weight files ({lacking[0]} among them): copy them too"
+        )
 
 
 def _check_weights(path: Path, name: str) -> None:

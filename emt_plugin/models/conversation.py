@@ -47,10 +47,17 @@ def conversation(processor: Any, prompt: str, name: str) -> Conversation:
     if image_token:
         # The template of a text model takes plain text: there the image token goes into the text.
         parts.append(f"{image_token}\n{prompt}")
+    failed = ""
     for content in parts:
-        text = _rendered(processor, [{"role": "user", "content": content}], add_generation_prompt=True)
+        try:
+            text = _written(processor, [{"role": "user", "content": content}], add_generation_prompt=True)
+        except Exception as error:  # A template is a program, and may fail as any does.
+            failed = failed or f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            continue
         if text and (not image_token or image_token in text):
             return Conversation(content, text)
+    if failed:
+        raise CouldNotRun(f"the chat template of {name} fails on a user's turn with an image ({failed})")
     raise CouldNotRun(f"the chat template of {name} drops the image: '{image_token}' is not in the rendered prompt")
 
 
@@ -250,7 +257,18 @@ def _parts(answer: str) -> list[dict[str, str]]:
 
 def _rendered(processor: Any, turns: list[dict[str, Any]], add_generation_prompt: bool) -> str | None:
     """Turns through the template; None where the template takes no such content."""
-    from jinja2 import TemplateError
+    try:
+        return _written(processor, turns, add_generation_prompt)
+    except Exception:  # A template is a program, and may fail as any does.
+        return None
+
+
+def _written(processor: Any, turns: list[dict[str, Any]], add_generation_prompt: bool) -> str:
+    """Turns through the template.
+
+    Raises:
+        Exception: whatever the template leads to.
+    """
     from transformers import ProcessorMixin
 
     owner = processor if getattr(processor, "chat_template", None) else processor.tokenizer
@@ -262,10 +280,7 @@ def _rendered(processor: Any, turns: list[dict[str, Any]], add_generation_prompt
     named = owner.chat_template
     if isinstance(named, dict) and len(named) == 1:
         written["chat_template"] = next(iter(named.values()))
-    try:
-        return str(render(turns, **written))
-    except (TemplateError, TypeError):
-        return None
+    return str(render(turns, **written))
 
 
 def _template(processor: Any) -> Any:

@@ -12,8 +12,11 @@ from typing import Any
 IDLE_PARTS = ("video_processor", "feature_extractor", "audio_processor")
 # How transformers says that a package is missing.
 MISSING = (
-    r"No module named '([\w.]+)'", r"requires the ([\w.-]+) library", r"[Pp]ackage [`']([\w.-]+)[`']", r"pip install ([\w.-]+)",
-)  # fmt: skip
+    r"No module named '([\w.]+)'",
+    r"requires the ([\w.-]+) library",
+    r"[Pp]ackage [`']([\w.-]+)[`']",
+    r"pip install (?:-\S+\s+)*([\w.-]+)",
+)
 
 
 def load_processor(folder: Path, trust_remote_code: bool = False) -> Any:

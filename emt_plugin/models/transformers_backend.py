@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from copy import copy
+from copy import copy, deepcopy
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -296,13 +296,15 @@ class TransformersBackend:
         """Answers with the number of their tokens, at most ``most``; fills the cache, where there is one."""
         config = copy(self._generation)
         config.max_new_tokens = most
+        # To search with beams transformers repeats them where they are.
+        inputs = prompt.inputs() if config.num_beams == 1 else deepcopy(prompt.inputs())
         made = self.model.generate(
             input_ids=prompt.ids,
             attention_mask=prompt.mask,
             generation_config=config,
             **({} if cache is None else {"past_key_values": cache}),
-            **({"tokenizer": self.processor.tokenizer} if config.stop_strings else {}),
-            **prompt.inputs(),
+            **({"tokenizer": self.processor.tokenizer} if config.stop_strings or config.token_healing else {}),
+            **inputs,
         )
         # A decoder behind an encoder does not repeat the prompt, but writes the token that it begins with.
         start = 1 if has_encoder(self.model) else prompt.ids.shape[1]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from emt_plugin.pytest_plugin.home import home_of
 from emt_plugin.runs.folder import FOLDER_KEY, Claim, new_run_id
 
 CONTROLLER = "emt-controller"
@@ -18,7 +19,7 @@ def tell_worker(node: Any) -> None:
     """Tell a worker of pytest-xdist where a run would write; it is made by the first worker that has such a test."""
     config = node.config
     if WOULD_BE not in config.stash:
-        config.stash[WOULD_BE] = config.rootpath / (config.getini("emt_reports") or "reports") / new_run_id(datetime.now(UTC))
+        config.stash[WOULD_BE] = home_of(config) / (config.getini("emt_reports") or "reports") / new_run_id(datetime.now(UTC))
     node.workerinput.setdefault(FOLDER_KEY, str(config.stash[WOULD_BE]))
 
 

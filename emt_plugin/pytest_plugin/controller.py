@@ -16,6 +16,7 @@ from emt_plugin.analysis import Trajectory
 from emt_plugin.errors import one_line
 from emt_plugin.gate.exit_code import INCOMPLETE, NOTHING, STOPPED, Outcome, exit_code
 from emt_plugin.gate.tolerances import accepted_of
+from emt_plugin.pytest_plugin.home import foreign_settings, home_of
 from emt_plugin.pytest_plugin.link import COULD_NOT_RUN, SKIPPED, SaidBelow, ended, key_of, pair_id_of, pairs_of, worse
 from emt_plugin.pytest_plugin.workers.place import PLACE
 from emt_plugin.records import (
@@ -75,12 +76,15 @@ class Controller:
         Raises:
             pytest.UsageError: none of them is here, and the hub is out of reach.
         """
+        reporter = self._config.pluginmanager.getplugin("terminalreporter")
+        foreign = foreign_settings(self._config)
+        if foreign and reporter:
+            reporter.write_line(f"emt: {foreign}")
         models = self._settings.unasked
         if not models:
             return
         from emt_plugin.pytest_plugin.reach import asked_unasked, out_of_reach
 
-        reporter = self._config.pluginmanager.getplugin("terminalreporter")
         if reporter:
             reporter.write_line(f"emt: {asked_unasked(models)}")
         why_not = out_of_reach(self._settings.catalog, models)
@@ -218,7 +222,7 @@ class Controller:
                 "models": list(dict.fromkeys(pair.key.model for pair in pairs)),
                 "image_sets": list(dict.fromkeys(pair.key.image_set for pair in pairs)),
             },
-            environment=describe(self._config.rootpath, self._config.invocation_params.args),
+            environment=describe(home_of(self._config), self._config.invocation_params.args),
             pairs=tuple(pairs),
             shard=self._settings.shard,
         )

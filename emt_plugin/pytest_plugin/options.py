@@ -14,6 +14,7 @@ from emt_plugin.catalog import Catalog, CatalogError, ImageSetSpec, ModelSpec, T
 from emt_plugin.gate import Tolerances, TolerancesError
 from emt_plugin.gate.tolerances import ACCEPTED_BY, parse_tolerance, refuse_inline_tables
 from emt_plugin.models.registry import BackendError, backend_factory
+from emt_plugin.pytest_plugin.home import home_of
 from emt_plugin.records import Shard
 from emt_plugin.scoring import ScorerError, scorer_factory
 from emt_plugin.scoring.judge_address import JudgeAddress
@@ -66,6 +67,11 @@ def _build(config: pytest.Config) -> Settings:
         raise pytest.UsageError(f"emt: --emt-reference {option.emt_reference} is the model itself; name another")
     for model in (*models, *([reference] if reference else [])):
         backend_factory(model.backend)
+    if option.emt_revision and all(Path(model.source).exists() for model in models):
+        raise pytest.UsageError(
+            f"emt: --emt-revision {option.emt_revision} is of a hub's repository, and {models[0].source} is a folder: "
+            f"leave it out"
+        )
     runs = _trajectories(config, catalog, models)
     if runs:
         reference = runs[0].base
@@ -221,7 +227,7 @@ def _storing(config: pytest.Config) -> Storing:
     if mode not in MODES:
         raise pytest.UsageError(f"emt: unknown --emt-store '{mode}'; known: {', '.join(MODES)}")
     return Storing(
-        folder=config.rootpath / (option.emt_store_dir or config.getini("emt_store_dir") or DEFAULT_FOLDER),
+        folder=home_of(config) / (option.emt_store_dir or config.getini("emt_store_dir") or DEFAULT_FOLDER),
         mode=mode,
         most_bytes=_bytes(option.emt_store_size, "--emt-store-size") if option.emt_store_size else DEFAULT_STORE_BYTES,
     )
@@ -241,7 +247,7 @@ def _reporting(config: pytest.Config) -> Reporting:
         except RecordError as error:
             raise pytest.UsageError(f"emt: --emt-compare: {error}") from None
     return Reporting(
-        folder=config.rootpath / (option.emt_reports or config.getini("emt_reports") or "reports"),
+        folder=home_of(config) / (option.emt_reports or config.getini("emt_reports") or "reports"),
         mode=mode,
         compare=compare,
         history=config.invocation_params.dir / option.emt_history if option.emt_history else None,
@@ -290,9 +296,9 @@ def _tolerances_file(config: pytest.Config) -> Path | None:
     """The file named by option or ini; else the one beside the project's own benchmarks. A package brings no policy along."""
     named = config.option.emt_tolerances or config.getini("emt_tolerances")
     if named:
-        path = Path(named) if config.option.emt_tolerances else config.rootpath / named
+        path = Path(named) if config.option.emt_tolerances else home_of(config) / named
         if not path.exists() and not config.option.emt_update_tolerances:
             raise pytest.UsageError(f"emt: no tolerances file at {path}; make it, or let --emt-update-tolerances make it")
         return path
-    own = config.rootpath / "benchmarks" / "tolerances.toml"
+    own = home_of(config) / "benchmarks" / "tolerances.toml"
     return own if own.exists() else None

@@ -13,7 +13,7 @@ class AnswerScorer:
     """Right if and only if the answer names the image's class and no other class of the set."""
 
     name = "answer"
-    version = "3"
+    version = "4"
     wants: frozenset[Want] = frozenset({"answer"})
 
     def __init__(self, context: ScorerContext) -> None:

@@ -14,6 +14,8 @@ from emt_plugin.scoring.tokens import Token, is_character
 NEAR = 3
 # Words that a member of a bare list may have before its label.
 LIST_WORDS = 4
+# "Ni" is neither, where it stands twice or beside one of these; alone it is the copula of Swahili.
+NEGATIONS_WITH_NI = frozenset({"no", "n", "ne", "pas", "non", "nunca", "sin", "sans", "tampoco", "jamais"})
 
 
 @dataclass
@@ -51,11 +53,14 @@ def said_of(tokens: Sequence[Token], spans: Sequence[Span]) -> Said:
         spans: where labels are mentioned, in order.
     """
     words = [token.text for token in tokens if token.kind == "word"]
+    if words.count("ni") == 1 and not NEGATIONS_WITH_NI & set(words):
+        words[words.index("ni")] = "#"
     clauses = _clauses(tokens, words, spans)
     for clause in clauses:
         _judge(clause, clauses)
     _carry_denials(clauses)
     _take_back(clauses)
+    _yield_to_what_it_is(clauses)
     found = {span: status for clause in clauses for span, status in clause.status.items()}
     declines = any(cues.UNSURE.search(clause.text) or cues.DECLINES.search(clause.text) for clause in clauses)
     return Said([found.get(span, "asserted") for span in spans], declines)
@@ -128,13 +133,19 @@ def _judge(clause: Clause, clauses: Sequence[Clause]) -> None:
     """What a clause by itself says of its mentions."""
     text = cues.NO_DENIAL.sub(lambda found: "#" * len(found[0]), clause.text)
     before = [other for other in clauses if other.sentence == clause.sentence and other.start < clause.start]
-    unsure_before = any(cues.UNSURE.search(other.text) for other in before)
+    # What comes after "but" is no longer what is not known.
+    turns = [number for number, other in enumerate((*before, clause)) if cues.CONTRAST.match(other.text)]
+    unsure_before = any(cues.UNSURE.search(other.text) for other in before[turns[-1] if turns else 0 :])
     as_an_ai = any(cues.AS_AN_AI.search(other.text) for other in (*before, clause))
     for span in clause.spans:
         start, end = _offsets(clause, span)
-        ahead, behind = text[:start], text[end:]
+        ahead, behind = text[:start], cues.IDLE_MAYBE.sub("", text[end:])
         another = any(other.start > span.start for other in clause.spans)
         clause.status[span] = _status(clause, ahead, behind, another, unsure_before, as_an_ai)
+    # A denial behind the last of labels that stand side by side is of all: 고양이도 개도 아닙니다.
+    for span, following in reversed(list(pairwise(clause.spans))):
+        if span.end == following.start and clause.status[following] == "denied" and clause.status[span] == "asserted":
+            clause.status[span] = "denied"
 
 
 def _offsets(clause: Clause, span: Span) -> tuple[int, int]:
@@ -148,8 +159,10 @@ def _status(clause: Clause, ahead: str, behind: str, another: bool, unsure_befor
         return "declined"
     if cues.WHETHER.search(ahead) or (unsure_before and cues.WEAK_WHETHER.search(ahead)):
         return "doubted"
-    if cues.MAYBE.search(ahead) or cues.MAYBE.search(behind) or cues.KOREAN_MAY.match(behind) or cues.ASKS_BEFORE.match(behind):
+    if cues.MAYBE.search(ahead) or cues.MAYBE.search(behind) or cues.KOREAN_MAY.match(behind):
         return "doubted"
+    if cues.ASKS_BEFORE.match(behind):
+        return "asked"
     if cues.DENIES.search(ahead) or _is_denied_behind(behind, another):
         return "denied"
     return "asked" if clause.asked else "asserted"
@@ -192,6 +205,17 @@ def _is_list_member(clause: Clause) -> bool:
         return False
     ahead = clause.text[: clause.at[clause.spans[0].start - clause.start]]
     return clause.spans[0].start - clause.start < LIST_WORDS and not cues.AUXILIARY.search(ahead)
+
+
+def _yield_to_what_it_is(clauses: Sequence[Clause]) -> None:
+    """What something only looks like is left open where the same sentence says against it what it is."""
+    for index, clause in enumerate(clauses):
+        if not clause.spans or not cues.LOOKS.search(clause.text[: clause.at[clause.spans[0].start - clause.start]]):
+            continue
+        rest = [other for other in clauses[index + 1 :] if other.sentence == clause.sentence and other.spans]
+        granted = cues.GRANTS.match(clause.text) is not None
+        if any("asserted" in other.status.values() and (granted or cues.CONTRAST.match(other.text)) for other in rest):
+            clause.status = dict.fromkeys(clause.status, "doubted")
 
 
 def _take_back(clauses: Sequence[Clause]) -> None:

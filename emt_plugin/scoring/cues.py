@@ -37,8 +37,10 @@ def _bare(name: str) -> Pattern:
 
 
 NO_DENIAL, DENIES, AUXILIARY, DENIES_BEFORE = map(_cue, ("no_denial", "denies", "auxiliary", "denies_before"))
+IDLE_MAYBE = _cue("idle_maybe")
 MAYBE, UNSURE, AT_THE_END, DECLINES, AS_AN_AI = map(_cue, ("maybe", "unsure", "at_the_end", "declines", "as_an_ai"))
 WHETHER, WEAK_WHETHER, CONTRAST, OR = map(_cue, ("whether", "weak_whether", "contrast", "or"))
+LOOKS, GRANTS = map(_cue, ("looks", "grants"))
 TAG, ASKS = map(_cue, ("tag", "asks"))
 BARE_DENIAL, BARE_YES = map(_bare, ("denying", "affirming"))
 ASKS_BEFORE = regex.compile(rf"\s?(?:{'|'.join(LISTS['asks_before']['words'])})(?![^\s])")

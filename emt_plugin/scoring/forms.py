@@ -12,11 +12,30 @@ from emt_plugin.scoring.tokens import Words, folded, is_character, words_of
 
 Classes = frozenset[int]
 # Leading ids of folder names: 001.Black_footed_Albatross, n02085620-Chihuahua, 12_cat.
-LEADING_ID = regex.compile(r"\s*(?:[a-z]?\d{2,}|\d+)\s*[.)_:–-]\s*[-–]?\s*(?=\D)|\s*\d{2,}\s+(?=\p{L})", regex.IGNORECASE)
+LEADING_ID = regex.compile(
+    r"\s*[#(\[]?\s*(?:(?:class|category|label|item|id)[\s_.-]*)?(?:[a-z]?\d{2,}|\d+|[a-z](?=\s*[.):\]]))\s*[.)\]_:–-]+\s*[-–]?\s*(?=\D)"
+    r"|\s*(?:#?\d+|n\d{8})\s+(?=\p{L})",
+    regex.IGNORECASE,
+)
+# Letters by which labels can be named: (A) cat, B. dog.
+LETTER_ID = regex.compile(r"\s*\(?([a-z])\s*[.):\]]", regex.IGNORECASE)
+TRAILING_ID = regex.compile(r"(?:[._][nvars])?[._]\d{2,}\s*$", regex.IGNORECASE)
+# What a label may open with that names nothing: digit_7, the cat, a photo of a dog.
+HEAD = regex.compile(
+    r"\s*(?:(?:(?:an?|the)[\s_]+)?(?:photo|image|picture|drawing|sketch)[\s_]+of[\s_]+(?:(?:an?|the)[\s_]+)?(?=\w)"
+    r"|(?:class|category|label|digit|number|letter)(?!\p{L})[\s_.:-]*(?=[^\W_])"
+    r"|(?:an?|the|le|la|les|une?|der|die|das|eine?|el|los|las|una|il|lo|gli|uno|de|het|een|os?|as|uma?)\s+(?=\p{L})"
+    r"|l['’]\s*(?=\p{L}))",
+    regex.IGNORECASE,
+)
+UNIT = regex.compile(r"(\d+)(km|kmh|kph|mph|cm|mm|kg|ml)$")
 BRACKETS = regex.compile(r"\s*[(\[{（［][^)\]}）］]*[)\]}）］]")
-APART = regex.compile(r"\s*[,;/|，、／]\s*|\s+[-–—]\s+")
+APART = regex.compile(r"\s*[,;/|，、／]\s*|\s+[-–—]\s+|_{2,}")
 PLURALS = {"mouse": "mice", "goose": "geese", "foot": "feet", "tooth": "teeth", "person": "people", "child": "children",
-           "ox": "oxen", "wolf": "wolves", "leaf": "leaves", "knife": "knives"}  # fmt: skip
+           "ox": "oxen", "wolf": "wolves", "leaf": "leaves", "knife": "knives", "loaf": "loaves",
+           "shelf": "shelves", "calf": "calves", "half": "halves", "elf": "elves", "scarf": "scarves", "hoof": "hooves",
+           "thief": "thieves", "louse": "lice", "cactus": "cacti", "octopus": "octopi", "fungus": "fungi",
+           "die": "dice"}  # fmt: skip
 SINGULARS = {plural: singular for singular, plural in PLURALS.items()}
 NO_PLURAL = frozenset({"news", "lens", "series", "species"})
 # Particles and copulas that are written onto a noun.
@@ -70,9 +89,11 @@ def forms_of(labels: Sequence[str], synonyms: Mapping[str, Sequence[str]], turki
         synonyms: further names by label.
         turkish: see ``words_of``.
     """
-    with_ids = all(_without_id(label) for label in labels) and len(labels) > 1
     own = [words_of(label, turkish) for label in labels]
-    names = [[words_of(name, turkish) for name in (*_names(label, with_ids), *synonyms.get(label, ()))] for label in labels]
+    names = [
+        [words_of(name, turkish) for name in (*further, *synonyms.get(label, ()))]
+        for label, further in zip(labels, _names(labels), strict=True)
+    ]
     counting = numbers_in(own)
     exact = [{words} for words in own]
     other = [{form for form in found if form} for found in names]
@@ -98,7 +119,9 @@ def forms_of(labels: Sequence[str], synonyms: Mapping[str, Sequence[str]], turki
 def stems_of(word: str) -> Iterator[str]:
     """What is left of a word without an article, a particle or a copula that is written onto it."""
     if HANGUL.search(word):
-        yield from (word.removesuffix(ending) for ending in KOREAN_ENDINGS if word.endswith(ending) and word != ending)
+        stems = [word.removesuffix(ending) for ending in KOREAN_ENDINGS if word.endswith(ending) and word != ending]
+        yield from stems
+        yield from (stem.removesuffix("들") for stem in (word, *stems) if stem.endswith("들"))
     for article in (ARABIC_ARTICLE, HEBREW_ARTICLE):
         found = article.match(word)
         if found:
@@ -110,9 +133,23 @@ def stems_of(word: str) -> Iterator[str]:
     )
 
 
-def _names(label: str, with_ids: bool) -> Iterator[str]:
-    """Further names that a label itself has."""
-    bare = (_without_id(label) or label) if with_ids else label
+def _names(labels: Sequence[str]) -> list[list[str]]:
+    """Further names that labels themselves have; what all of them open or close with in the same way is no part of a name."""
+    bare = list(labels)
+    for edge in (LEADING_ID, HEAD, TRAILING_ID):
+        cut = [_without(edge, name) for name in bare]
+        # 1 star and 2 stars are told apart by nothing but what would be cut.
+        told_apart = len({name.casefold().rstrip("s") for name in cut}) > 1
+        bare = cut if all(cut) and told_apart else bare
+    letters = [found[1] for label in labels if (found := LETTER_ID.match(label))]
+    lettered = len(labels) > 1 and len({letter.casefold() for letter in letters}) == len(labels)
+    return [
+        [*_names_of(label, name), *(letters[index : index + 1] if lettered else ())]
+        for index, (label, name) in enumerate(zip(labels, bare, strict=True))
+    ]
+
+
+def _names_of(label: str, bare: str) -> Iterator[str]:
     if bare != label:
         yield bare
     short = BRACKETS.sub("", bare)
@@ -123,10 +160,10 @@ def _names(label: str, with_ids: bool) -> Iterator[str]:
             yield BRACKETS.sub("", part)
 
 
-def _without_id(label: str) -> str:
-    """A folder's name without its leading id; empty where it has none, or is nothing else."""
-    found = LEADING_ID.match(label)
-    return label[found.end() :].strip() if found else ""
+def _without(edge: regex.Pattern[str], label: str) -> str:
+    """A label without what it opens or closes with; empty where it does not, or is nothing else."""
+    found = edge.search(label) if edge is TRAILING_ID else edge.match(label)
+    return (label[: found.start()] + label[found.end() :]).strip() if found else ""
 
 
 def _by_form(found: Iterable[Iterable[Words]]) -> dict[Words, Classes]:
@@ -149,6 +186,15 @@ def _variants(words: Words, counting: str | None) -> Iterator[Words]:
     joined = "".join(words)
     if len(words) > 1:
         yield (joined,)
+    if "and" in words[1:-1]:
+        yield tuple(word for word in words if word != "and")
+    yield from _other_numerals(words)
+    written = tuple(word.replace("ä", "ae").replace("ö", "oe").replace("ü", "ue") for word in words)
+    if written != words:
+        yield written
+    apart = tuple(part for word in words for part in UNIT.sub(r"\1 \2", word).split())
+    if apart != words:
+        yield apart
     if last.isascii() and last.isdigit():
         if last.lstrip("0") != last:
             yield (*first, last.lstrip("0") or "0")
@@ -160,6 +206,15 @@ def _variants(words: Words, counting: str | None) -> Iterator[Words]:
             yield (*first, other)
             if first:
                 yield (joined.removesuffix(last) + other,)
+
+
+def _other_numerals(words: Words) -> Iterator[Words]:
+    """Two stars for 2 stars, and 2 stars for two stars: what counts stands first."""
+    first, *rest = words
+    if rest and first.isascii() and first.isdigit():
+        yield from ((*found, *rest) for found in words_of_number(int(first)) if len(found) == 1)
+    elif rest and (number := number_of((first,), "en")) is not None:
+        yield (str(number), *rest)
 
 
 def _other_number(word: str) -> Iterator[str]:

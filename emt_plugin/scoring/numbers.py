@@ -42,10 +42,20 @@ OTHER_WORDS = frozenset(
 )
 
 
+# What may stand right before a number word at the end of an answer: nouns, copulas and articles, and nothing that counts.
+BEFORE_NUMBERS = frozenset(
+    {"número", "numero", "zahl", "ziffer", "chiffre", "nombre", "cifra", "cijfer", "getal", "cyfra", "liczba", "číslo",
+     "číslice", "цифра", "число", "номер", "цифру", "rakam", "rakamı", "sayı", "sayısı", "numer", "siffra", "siffran",
+     "tal", "tall", "tallet", "αριθμόσ", "رقم", "الرقم", "angka", "nomor", "số", "szám", "es", "ist", "est", "è", "é",
+     "is", "jest", "je", "är", "er", "este", "on", "το", "είναι", "هو", "adalah", "là", "это", "un", "une", "ein", "eine",
+     "una", "um", "uma", "een", "字", "是", "为", "為"}
+)  # fmt: skip
+
+
 def words_of_number(number: int) -> list[Words]:
-    """A number below 100 in English words; none for others."""
+    """A number below 100, or a round one below 1000, in English words; none for others."""
     if number >= 100:
-        return []
+        return [(UNITS[number // 100], "hundred")] if number < 1000 and number % 100 == 0 else []
     if number < len(UNITS):
         return [(UNITS[number],)]
     tens = TENS[number // 10 - 2]
@@ -58,12 +68,10 @@ def number_of(words: Words, language: str | None) -> int | None:
 
 
 def numbers_in(labels: Sequence[Words]) -> str | None:
-    """The language in whose number words most labels are written; None where they are not."""
-    for language in (ENGLISH, *_others()):
-        known = sum(number_of(words, language) is not None for words in labels)
-        if known > 1 and 2 * known > len(labels):
-            return language
-    return None
+    """The language in whose number words most labels are written, the most of all; None where they are not."""
+    known = {language: sum(number_of(words, language) is not None for words in labels) for language in (ENGLISH, *_others())}
+    most = max(known, key=lambda language: known[language])
+    return most if known[most] > 1 and 2 * known[most] > len(labels) else None
 
 
 def in_any_language(words: Words) -> int | None:
@@ -73,6 +81,13 @@ def in_any_language(words: Words) -> int | None:
         return None
     found = {number for language in _others() if (number := _numbers(language).get(plain)) is not None}
     return found.pop() if len(found) == 1 else None
+
+
+def at_the_end(words: Words) -> Words:
+    """The number word that closes a plain sentence about a number, "el número es siete"; empty where there is none."""
+    if len(words) > 1 and words[-2] in BEFORE_NUMBERS and in_any_language(words[-1:]) is not None:
+        return words[-1:]
+    return ()
 
 
 @cache

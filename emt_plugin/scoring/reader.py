@@ -7,7 +7,7 @@ What counts is what a clause asserts: a class that is denied, doubted, asked abo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
@@ -15,14 +15,15 @@ from typing import NamedTuple
 import regex
 
 from emt_plugin.scoring.forms import Classes, forms_of, stems_of
-from emt_plugin.scoring.numbers import LARGER, NUMBER_PARTS, TENS, UNITS, in_any_language
-from emt_plugin.scoring.reasoning import without_reasoning
+from emt_plugin.scoring.numbers import LARGER, NUMBER_PARTS, TENS, UNITS, at_the_end, in_any_language
+from emt_plugin.scoring.reasoning import stated, without_reasoning
 from emt_plugin.scoring.spans import Said, Span, plainly_said
 from emt_plugin.scoring.tokens import Token, Words, folded, is_character, tokens_of, words_of
 
 ARTICLES: tuple[Words, ...] = ((), ("a",), ("an",), ("the",), ("a", "n"))
 # Words that are labels of some sets and do other work in most sentences: "I can see the one".
 LETTERS = frozenset({"a", "i"})
+BEHIND_A_LETTER = frozenset({"is", "was", "it", "as", "because", "since", "or", "and", "not", "but"})
 VERBS = frozenset({"can", "may", "will"})
 SUBJECTS = frozenset({"i", "you", "we", "it", "they", "that", "this", "he", "she", "one", "who", "which"})
 JOINS = frozenset({"or", "and"})
@@ -31,6 +32,13 @@ ARTICLE_WORDS = frozenset({"a", "an", "the", "n", "any"})
 # Neighbouring words are also tried as one, so that "hot dog" is `hotdog`; short ones would join by accident.
 JOINED_WORDS = 3
 SHORTEST_JOINED = 3
+# Unless the word that they make is long, or the first denies: pick-up is pickup, "no tumor" is `notumor`.
+LONG_JOINED = 8
+DENYING = frozenset({"no", "non"})
+# Labels that deny or affirm by themselves, and take nothing back.
+VERDICTS = frozenset(
+    {"yes", "no", "true", "false", "oui", "non", "ja", "nein", "si", "sí", "sì", "da", "да", "нет", "tak", "nie"}
+)
 HAN = regex.compile(r"\p{Script=Han}")
 HIRAGANA = regex.compile(r"\p{Script=Hiragana}")
 # What may stand right before a label of one Han character, and right behind it: elsewhere it is part of another word.
@@ -38,7 +46,10 @@ BEFORE_HAN = frozenset(
     "这這那是只隻条條匹头頭个個张張的有一二三两兩几幾辆輛台架艘朵棵本把件双雙位名座间間为為叫像种種此該该其某和与與及或在看见見到了出不没沒非无無大小黑白红紅黄黃"
     "蓝藍绿綠灰棕幼新旧舊老成"
 )
-BEHIND_HAN = frozenset("的了吗嗎呢吧啊呀在是和与與及或、们們也都正坐站躺睡跑走吃看趴卧臥叫飞飛游有里裡中旁边邊图圖照片吗而但")
+BEHIND_HAN = frozenset(
+    "的了吗嗎呢吧啊呀在是和与與及或、们們也都正坐站躺睡跑走吃看趴卧臥叫飞飛游有里裡中旁边邊图圖照片吗而但"
+    "没沒不很能会會像被就可只还還"
+)
 # What may stand before a label in Hiragana, and behind it.
 BEFORE_HIRAGANA = frozenset("はがをのにもでとやいなたるくぐうか")
 BEHIND_HIRAGANA = (
@@ -138,9 +149,13 @@ class Reader:
 
     def _read(self, answer: str) -> Reading:
         found = without_reasoning(answer)
-        tokens = tokens_of(found.text, self._turkish)
+        tokens = tokens_of(stated(found.text), self._turkish)
         words = tuple(token.text for token in tokens if token.kind == "word")
-        mentions, otherwise = _meant(self._mentions(words), words)
+        parted = frozenset(token.at for token in tokens if token.kind != "word")
+        found_here = [mention for mention in self._mentions(words, parted) if not _is_a_word(mention, words, parted)]
+        mentions, otherwise = _meant(found_here, words)
+        if self._is_a_verdict(tokens, mentions):
+            tokens, mentions = tokens[:1], mentions[:1]
         said = _said(tokens, [mention.span for mention in mentions])
         asserted, denied = (_classes(mentions, said.statuses, status) for status in ("asserted", "denied"))
         every = tuple(dict.fromkeys(index for mention in mentions for index in sorted(mention.classes)))
@@ -149,28 +164,28 @@ class Reader:
             named=named,
             refused=(otherwise and said.declines) if asserted else not denied and (said.declines or bool(mentions)),
             empty=not words_of(answer),
-            well_formed=len(named) == 1 and self._is_well_formed(words),
+            well_formed=len(named) == 1 and self._is_well_formed(words_of(found.text, self._turkish)),
             denied=bool(set(asserted) & set(denied)) if asserted else bool(denied),
             as_place=bool(mentions) and all(_is_place(mention, words) for mention in mentions),
             unfinished=found.unfinished,
         )
 
-    def _mentions(self, words: Words) -> list[Mention]:
+    def _mentions(self, words: Words, parted: Set[int]) -> list[Mention]:
         """Each label mentioned, longest first at every word; in digits' sets a whole answer may be a foreign number word."""
-        found = list(self._found(words))
+        found = list(self._found(words, parted))
         if not found and self._digits:
-            number = in_any_language(words)
-            classes = None if number is None else self._forms.classes((str(number),))
-            return [Mention(0, words, classes)] if classes else []
+            said = words if in_any_language(words) is not None else at_the_end(words)
+            classes = self._forms.classes((str(in_any_language(said)),)) if said else None
+            return [Mention(len(words) - len(said), said, classes)] if classes else []
         return found
 
-    def _found(self, words: Words) -> Iterator[Mention]:
+    def _found(self, words: Words, parted: Set[int]) -> Iterator[Mention]:
         at = 0
         while at < len(words):
-            for length in range(min(max(self._forms.longest, JOINED_WORDS), len(words) - at), 0, -1):
+            for length in range(min(max(self._forms.longest + 1, JOINED_WORDS), len(words) - at), 0, -1):
                 form = words[at : at + length]
-                classes = self._classes(form)
-                if classes and not self._is_part_of_a_number(words, at, form) and _stands_alone(words, at, form):
+                classes = self._classes(form) or self._classes(_without_articles(form))
+                if classes and not self._is_part_of_a_number(words, at, form) and _stands_alone(words, at, form, parted):
                     yield Mention(at, form, classes)
                     at += length
                     break
@@ -182,12 +197,15 @@ class Reader:
         found = self._forms.classes(words)
         if found:
             return found
-        joinable = 1 < len(words) <= JOINED_WORDS and all(len(word) >= SHORTEST_JOINED for word in words)
-        if joinable:
+        if _may_be_joined(words):
             found = self._forms.classes(("".join(words),))
         if found:
             return found
+        if not words:
+            return None
         *first, last = words
+        if last.isdigit() and last[0] == "0" and last != "0":
+            return self._forms.classes((*first, last.lstrip("0") or "0"))
         return next((found for stem in stems_of(last) if stem and (found := self._forms.classes((*first, stem)))), None)
 
     def _is_part_of_a_number(self, words: Words, at: int, form: Words) -> bool:
@@ -199,10 +217,29 @@ class Reader:
             return bool(before & {*TENS, *LARGER}) or (form[-1] in TENS and bool(after & {*UNITS}))
         return bool(((before | after) - set(form)) & NUMBER_PARTS)
 
+    def _is_a_verdict(self, tokens: Sequence[Token], mentions: Sequence[Mention]) -> bool:
+        """Whether an answer opens with a label that is a yes or a no, and names no other class: "No, it is not"."""
+        if not tokens or tokens[0].text not in VERDICTS or (tokens[0].text,) not in self._forms.own:
+            return False
+        return (len(tokens) == 1 or tokens[1].kind != "word") and len({mention.classes for mention in mentions}) == 1
+
     def _is_well_formed(self, words: Words) -> bool:
         return any(
             words[: len(opening)] == opening and self._classes(words[len(opening) :]) is not None for opening in self._openings
         ) and bool(words)
+
+
+def _may_be_joined(words: Words) -> bool:
+    if not 1 < len(words) <= JOINED_WORDS:
+        return False
+    shortest = min(map(len, words[1:] if words[0] in DENYING else words))
+    return shortest >= SHORTEST_JOINED or (shortest > 1 and sum(map(len, words)) >= LONG_JOINED)
+
+
+def _without_articles(words: Words) -> Words:
+    """Words without the articles, or the and, between them; nothing where there are none."""
+    kept = (*words[:1], *(word for word in words[1:-1] if word not in ARTICLE_WORDS | {"and"}), *words[-1:])
+    return kept if 1 < len(kept) < len(words) else ()
 
 
 def unreadable(labels: Sequence[str]) -> tuple[str, ...]:
@@ -235,6 +272,14 @@ def _classes(mentions: Sequence[Mention], statuses: Sequence[str], status: str) 
     return tuple(dict.fromkeys(index for mention in chosen for index in sorted(mention.classes)))
 
 
+def _is_a_word(mention: Mention, words: Words, parted: Set[int]) -> bool:
+    """Whether a letter is the article or the pronoun of the word behind it: a dog, I see."""
+    end = mention.at + len(mention.words)
+    if len(mention.words) > 1 or mention.words[0] not in LETTERS or end in parted or end >= len(words):
+        return False
+    return words[end] not in BEHIND_A_LETTER
+
+
 def _meant(mentions: list[Mention], words: Words) -> tuple[list[Mention], bool]:
     """The mentions without words that do other work in the sentence; where there is no other, those, and that they do."""
 
@@ -252,12 +297,20 @@ def _meant(mentions: list[Mention], words: Words) -> tuple[list[Mention], bool]:
     return (kept, False) if kept else (mentions, bool(mentions))
 
 
-def _stands_alone(words: Words, at: int, form: Words) -> bool:
-    """Whether a label in a script without spaces is no part of a longer word, as far as its neighbours tell."""
+def _stands_alone(words: Words, at: int, form: Words, parted: Set[int]) -> bool:
+    """Whether a label in a script without spaces is no part of a longer word, as far as its neighbours tell.
+
+    Args:
+        words: the answer's.
+        at: where the label begins.
+        form: its words.
+        parted: words before which a comma or a stop stands.
+    """
     if not all(is_character(word) for word in form):
         return True
-    before = words[at - 1] if at else ""
-    behind = "".join(words[at + len(form) : at + len(form) + 2])
+    before = words[at - 1] if at and at not in parted else ""
+    end = at + len(form)
+    behind = "" if end in parted else "".join(words[end : end + (1 if end + 1 in parted else 2)])
     if len(form) == 1 and HAN.match(form[0]):
         left = not HAN.match(before) or before in BEFORE_HAN
         return left and (not HAN.match(behind) or behind[0] in BEHIND_HAN)

@@ -24,7 +24,11 @@ class Missing:
 
 sys.meta_path.insert(0, Missing())
 """
-READS = "from emt_plugin.records import RunRecord, read_flips, read_predictions\nprint(RunRecord.read(sys.argv[1]).run_id)"
+READS = """
+from pathlib import Path
+from emt_plugin.records import RunRecord, read_flips, read_predictions
+print(RunRecord.read(Path(sys.argv[1])).run_id)
+"""
 COMMAND = "from emt_plugin.cli import main\nsys.exit(main())"
 
 
