@@ -110,7 +110,7 @@ $(LOWEST)/.installed: pyproject.toml constraints-lowest.txt constraints.txt
 
 $(VENV)/.core: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt filelock huggingface_hub hypothesis jinja2 jsonschema \
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt filelock huggingface_hub hypothesis jinja2 jsonschema msgspec \
 		numpy pillow pytest pytest-xdist pyyaml regex scipy tomlkit tqdm
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
