@@ -1,0 +1,1 @@
+"""Whole runs: their folders, one beside another, their history, several made one, and what is shown of them. Pure."""
