@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from emt_plugin.runs.history import append, read_history
-from emt_plugin.runs.since import changes_since, trends_of
-from emt_plugin.runs.compare import compare_runs, flips
-from emt_plugin.runs.lines import lines_of
 from emt_plugin.records import Flip, Row, RunChanges, RunRecord, read_predictions
+from emt_plugin.runs.compare import compare_runs, flips
+from emt_plugin.runs.history import append, read_history
+from emt_plugin.runs.lines import lines_of
+from emt_plugin.runs.since import changes_since, trends_of
 
 Rows = Mapping[str, Sequence[Row]]
 

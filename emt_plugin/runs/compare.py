@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from emt_plugin.gate import Reference, Tolerance, compare, with_holm
 from emt_plugin.gate.tolerances import DEFAULT
-from emt_plugin.runs.fingerprint import differences, fingerprint
 from emt_plugin.records import Flip, PairChange, PairRecord, Row, RunChanges, RunRecord
+from emt_plugin.runs.fingerprint import differences, fingerprint
 from emt_plugin.stats import holm, mcnemar
 
 Rows = Mapping[str, Sequence[Row]]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from emt_plugin.runs.compare import Measured, Rows, measured, missing
 from emt_plugin.records import PairRecord, Row, RunRecord
+from emt_plugin.runs.compare import Measured, Rows, measured, missing
 
 SCHEMA = 1
 

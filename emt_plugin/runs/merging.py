@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from emt_plugin.runs.beside import beside_earlier, remember, rows_of
 from emt_plugin.gate.exit_code import FAILED, INCOMPLETE, INCONCLUSIVE, PASSED, STOPPED, Outcome, exit_code
 from emt_plugin.records import PairRecord, RunRecord, write_flips
 from emt_plugin.records.adjusting import adjusted, more, why_incomplete
+from emt_plugin.runs.beside import beside_earlier, remember, rows_of
 from emt_plugin.runs.folder import claimed, new_run_id
 
 # Of each pair, beside the record.

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from emt_plugin.runs.compare import adjusted, alike, compare_measured
-from emt_plugin.runs.history import History
-from emt_plugin.runs.fingerprint import differences
-from emt_plugin.runs.lines import Line
 from emt_plugin.records import PairChange, RunChanges, Trend, TrendPoint
+from emt_plugin.runs.compare import adjusted, alike, compare_measured
+from emt_plugin.runs.fingerprint import differences
+from emt_plugin.runs.history import History
+from emt_plugin.runs.lines import Line
 
 MOST_POINTS = 60
 # A run that started so long before this one is last night's.
