@@ -15,7 +15,7 @@ from PIL import Image
 
 from emt_plugin.catalog import Question
 from emt_plugin.errors import CouldNotRun
-from emt_plugin.models.abilities import takes_seen_images
+from emt_plugin.models.abilities import takes_seen_images, with_cache
 from emt_plugin.models.batch_size import BatchSize, Memory, cpu_memory, cuda_memory
 from emt_plugin.models.cache import only_filling, roomy_cache
 from emt_plugin.models.checkpoint import Checkpoint
@@ -302,7 +302,7 @@ class TransformersBackend:
             input_ids=prompt.ids,
             attention_mask=prompt.mask,
             generation_config=config,
-            **({} if cache is None else {"past_key_values": cache}),
+            **({} if cache is None else with_cache(self.model, cache)),
             **({"tokenizer": self.processor.tokenizer} if config.stop_strings or config.token_healing else {}),
             **inputs,
         )
@@ -369,11 +369,12 @@ class TransformersBackend:
         if cache.get_seq_length() == 0:
             told = not bool(prompt.mask.all()) and not finds_positions(self.model)
             padded = {"position_ids": prompt.positions + first_position(self.model)} if told else {}
-            inputs = {**prompt.inputs(), **padded, "past_key_values": cache, "use_cache": True}
-            layers = self.model.config.get_text_config(decoder=True).num_hidden_layers
             # Without the head where there is a model without one.
+            part = getattr(self.model, "model", self.model)
+            inputs = {**prompt.inputs(), **padded, **with_cache(part, cache), "use_cache": True}
+            layers = self.model.config.get_text_config(decoder=True).num_hidden_layers
             with only_filling(cache, layers):
-                getattr(self.model, "model", self.model)(input_ids=prompt.ids, attention_mask=prompt.mask, **inputs)
+                part(input_ids=prompt.ids, attention_mask=prompt.mask, **inputs)
         return scored_packed(self.model, cache, prompt, found)
 
     def _is_close(self, scores: torch.Tensor, prompt: Prompt, found: Candidates) -> bool:

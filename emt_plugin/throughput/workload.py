@@ -18,6 +18,7 @@ from PIL import Image
 
 from emt_plugin.catalog import Catalog, Question
 from emt_plugin.evaluation import Evaluator
+from emt_plugin.models.abilities import with_cache
 from emt_plugin.models.backend import MAX_NEW_TOKENS
 from emt_plugin.models.checkpoint import find
 from emt_plugin.models.conversation import processed
@@ -201,7 +202,7 @@ class Workload:
         for start in range(0, len(images), RANKED_BATCH):
             batch = [[image] for image in images[start : start + RANKED_BATCH]]
             inputs = self.backend.processor(text=[text] * len(batch), images=batch, return_tensors="pt")
-            self.backend.model(**inputs, past_key_values=DynamicCache(), use_cache=True, logits_to_keep=1)
+            self.backend.model(**inputs, **with_cache(self.backend.model, DynamicCache()), use_cache=True, logits_to_keep=1)
 
     @torch.inference_mode()
     def _each(self, question: Question, labels: range, all_logits: bool) -> list[float]:

@@ -76,7 +76,23 @@ def trained(config: Any, folder: Path) -> Any:
         peft.IA3Config(target_modules=["k_proj", "v_proj"], feedforward_modules=[]),
         peft.LoHaConfig(r=4, target_modules=TEXT),
     ],
-    ids=lambda config: f"{config.peft_type}-{config.target_modules}"[-40:],
+    ids=(
+        "plain",
+        "rslora",
+        "dora",
+        "bias",
+        "patterns",
+        "projector",
+        "head",
+        "embedding and head",
+        "tied embedding",
+        "tied head",
+        "patches",
+        "tokens",
+        "lora bias",
+        "ia3",
+        "loha",
+    ),
 )
 def test_an_adapter_computes_what_it_was_trained_to(tmp_path: Path, inputs: Any, config: Any) -> None:
     expected = logits(trained(config, tmp_path), inputs)

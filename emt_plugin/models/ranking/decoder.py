@@ -14,6 +14,7 @@ import torch
 from transformers import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
+from emt_plugin.models.abilities import cache_in, with_cache
 from emt_plugin.models.families import start_token, writer
 from emt_plugin.models.ranking.packed import MASKABLE, MOST_LOGITS, MOST_NODES, Prompt, added, ancestors
 from emt_plugin.models.ranking.trie import Candidates, Trie, tries
@@ -32,7 +33,7 @@ def scored_decoded(model: Any, prompt: Prompt, found: Candidates) -> torch.Tenso
         input_ids=prompt.ids, attention_mask=prompt.mask, decoder_input_ids=torch.full_like(prompt.ids[:, :1], begin),
         **prompt.inputs(), max_new_tokens=1, do_sample=False, num_beams=1, return_dict_in_generate=True,
     )  # fmt: skip
-    encoded = made.past_key_values.cross_attention_cache
+    encoded = cache_in(made).cross_attention_cache
     images = len(prompt.ids)
     scores = torch.zeros(images, len(found.answers), dtype=torch.float64, device=prompt.ids.device)
     words = model.get_output_embeddings().weight.shape[0]
@@ -55,7 +56,7 @@ def _logits(model: Any, encoded: Any, prompt: Prompt, trie: Trie) -> torch.Tenso
             decoder_attention_mask=added(ancestors(trie).to(device)[None], images, part.dtype),
             attention_mask=prompt.mask,
             encoder_outputs=BaseModelOutput(last_hidden_state=nothing),
-            past_key_values=EncoderDecoderCache(DynamicCache(), encoded),
+            **with_cache(part, EncoderDecoderCache(DynamicCache(), encoded)),
             use_cache=True,
         )
     return torch.as_tensor(made.logits)

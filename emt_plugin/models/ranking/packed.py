@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from emt_plugin.models.abilities import with_cache
 from emt_plugin.models.families import PREFIX_MODELS, first_position, has_encoder, ranked_words, start_token, writer
 from emt_plugin.models.ranking.trie import Candidates, Trie, tries
 
@@ -175,18 +176,15 @@ def _hidden(model: Any, cache: Any, prompt: Prompt, trie: Trie, shared: int) -> 
     if "cross_attention_mask" in prompt.vision:
         # Text behind an image sees of it what the text before it saw.
         beside["cross_attention_mask"] = prompt.vision["cross_attention_mask"][:, -1:].expand(-1, len(depths), -1, -1)
-    hidden: torch.Tensor = (
-        writer(model)
-        .model(
-            input_ids=torch.tensor(trie.tokens, device=device).expand(images, -1),
-            attention_mask=_masks(model, prompt, trie, shared, at),
-            position_ids=rotary(model, at + first_position(model)),
-            past_key_values=cache,
-            use_cache=True,
-            **beside,
-        )
-        .last_hidden_state
-    )
+    part = writer(model).model
+    hidden: torch.Tensor = part(
+        input_ids=torch.tensor(trie.tokens, device=device).expand(images, -1),
+        attention_mask=_masks(model, prompt, trie, shared, at),
+        position_ids=rotary(model, at + first_position(model)),
+        use_cache=True,
+        **with_cache(part, cache),
+        **beside,
+    ).last_hidden_state
     return hidden
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from transformers.modeling_outputs import BaseModelOutput
 
+from emt_plugin.models.abilities import cache_in, with_cache
 from emt_plugin.models.families import first_position, has_encoder, start_token, writer
 from emt_plugin.models.ranking.packed import LAYERS, Prompt, finds_positions, mark_answer, positions, rotary
 from emt_plugin.models.ranking.trie import Candidates
@@ -66,7 +67,7 @@ def _prefilled(model: Any, prompt: Prompt, found: Candidates) -> tuple[torch.Ten
         mark_answer(model, inputs, keep)
         made = model.generate(**inputs, **wanted)
         read = inputs["attention_mask"]
-    return made.logits[0].float().log_softmax(-1), made.past_key_values, read
+    return made.logits[0].float().log_softmax(-1), cache_in(made), read
 
 
 def _behind(
@@ -97,7 +98,7 @@ def _logits(
         width = part.config.get_text_config().hidden_size
         nothing = torch.zeros(1, 1, width, dtype=part.dtype, device=known.device).expand(*seen.shape, -1)
         made = part(
-            decoder_input_ids=known[:, start:stop], attention_mask=seen, use_cache=True, past_key_values=cache,
+            decoder_input_ids=known[:, start:stop], attention_mask=seen, use_cache=True, **with_cache(part, cache),
             encoder_outputs=BaseModelOutput(last_hidden_state=nothing),
         )  # fmt: skip
         return torch.as_tensor(made.logits)
@@ -110,6 +111,6 @@ def _logits(
         beside["cross_attention_mask"] = prompt.vision["cross_attention_mask"][rows, -1:].expand(-1, stop - start, -1, -1)
     made = part(
         input_ids=known[:, start:stop], attention_mask=torch.cat([seen, torch.ones_like(known[:, :stop])], dim=1),
-        past_key_values=cache, use_cache=True, **beside,
+        **with_cache(part, cache), use_cache=True, **beside,
     )  # fmt: skip
     return torch.as_tensor(made.logits)
