@@ -18,6 +18,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from emt_plugin.catalog import Catalog, Question
 from emt_plugin.data import load_image_set
+from emt_plugin.models.abilities import with_cache
 from emt_plugin.models.checkpoint import find
 from emt_plugin.models.ranking import packed as label_scoring
 from emt_plugin.models.ranking.packed import Prompt, can_be_packed, scored_one_by_one, scored_packed
@@ -168,9 +169,8 @@ def test_padded_prompts_give_what_they_give_alone(folder: Path) -> None:
     seen = [prompt.vision["mm_encoder_outputs"]["image"].pooler_output[0] for prompt in (short, long)]
     prompt = Prompt(ids, mask, {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=seen)}})
     cache = DynamicCache()
-    backend.model.model(
-        input_ids=ids, attention_mask=mask, position_ids=prompt.positions, past_key_values=cache, **prompt.inputs()
-    )
+    filled = with_cache(backend.model.model, cache)
+    backend.model.model(input_ids=ids, attention_mask=mask, position_ids=prompt.positions, **filled, **prompt.inputs())
     packed = scored_packed(backend.model, cache, prompt, answers)
     alone = torch.cat([scored_one_by_one(backend.model, one, answers, range(3)) for one in (short, long)])
     assert packed.flatten().tolist() == pytest.approx(alone.flatten().tolist(), abs=1e-4)

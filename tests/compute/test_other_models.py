@@ -25,6 +25,7 @@ from transformers import (
 
 from emt_plugin.catalog import Question
 from emt_plugin.errors import CouldNotRun
+from emt_plugin.models.abilities import with_cache
 from emt_plugin.models.cache import roomy_cache
 from emt_plugin.models.checkpoint import find
 from emt_plugin.models.ranking.packed import Prompt, can_be_packed, scored_one_by_one, scored_packed
@@ -124,7 +125,9 @@ def test_labels_are_ranked_as_the_loss_of_the_whole_text_says(make: Any, packs: 
     assert can_be_packed(model) is packs
     if packs:
         cache = roomy_cache(16)
-        model.model(input_ids=ids, attention_mask=prompt.mask, past_key_values=cache, use_cache=True, **prompt.inputs())
+        model.model(
+            input_ids=ids, attention_mask=prompt.mask, use_cache=True, **with_cache(model.model, cache), **prompt.inputs()
+        )
         assert scored_packed(model, cache, prompt, ANSWERS)[0].tolist() == pytest.approx(expected, rel=1e-5, abs=1e-4)
 
 
