@@ -144,7 +144,9 @@ def _models(options: argparse.Namespace) -> int:
     catalog = Catalog.load(options.catalog)
     for name, entry in catalog.models.items():
         aliases = f" (also {', '.join(entry['aliases'])})" if entry.get("aliases") else ""
-        print(f"{name}{aliases}: {entry['source']}, encoder {entry.get('encoder', 'unknown')}")
+        print(
+            f"{name}{aliases}: {entry.get('source') or catalog.model(name).source}, encoder {entry.get('encoder', 'unknown')}"
+        )
     return 0
 
 
