@@ -204,7 +204,9 @@ def cost_words(cost: Cost) -> str:
     """What was asked of endpoints, and what that cost where prices are known."""
     again = f" ({cost.retries:,} of them again)" if cost.retries else ""
     money = "" if cost.money is None else f", ${cost.money:,.4f}"
-    return f"{cost.requests:,} requests{again}, {cost.tokens_in:,} tokens in, {cost.tokens_out:,} out{money}"
+    counted = cost.tokens_in or cost.tokens_out
+    tokens = f"{cost.tokens_in:,} tokens in, {cost.tokens_out:,} out" if counted else "tokens not reported"
+    return f"{cost.requests:,} requests{again}, {tokens}{money}"
 
 
 def asked(run: RunRecord) -> str:
