@@ -22,7 +22,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add = parser.getgroup("emt", "forgetting of multimodal LLMs").addoption
     # The destination is written out because a suite's conftest may share it with an alias.
     add("--emt-model", action="append", dest="emt_model", metavar="NAME",
-        help="model: catalog name, folder or hub id; repeatable [llava-mini]")  # fmt: skip
+        help="model: catalog name, folder, hub id, or endpoint:NAME; repeatable [llava-mini]")  # fmt: skip
+    add("--emt-max-cost", metavar="USD", help="ask no more of models behind endpoints than this costs [any amount]")
     add("--emt-image-set", action="append", dest="emt_image_set", metavar="NAME",
         help="image set: catalog name, parquet file, folder or hub id; repeatable [the model's own list]")  # fmt: skip
     add("--emt-encoder", metavar="NAME", help="the models' vision encoder: folder or hub id [the catalog's]")

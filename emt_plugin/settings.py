@@ -37,6 +37,7 @@ class Compute:
         memory: bytes that models on one device may take; None for what is free.
         attention: implementation of attention; None for the model's own choice.
         generation: ``own`` for greedy answers by a configuration of our own, ``checkpoint`` to follow the checkpoint's.
+        max_cost: US dollars that models behind endpoints may cost; None for any amount.
     """
 
     limit: int = DEFAULT_LIMIT
@@ -48,6 +49,7 @@ class Compute:
     memory: int | None = None
     attention: str | None = None
     generation: Literal["own", "checkpoint"] = "own"
+    max_cost: float | None = None
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,17 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from emt_plugin.catalog.checkpoints import base_of, is_adapter, provenance_of
+from emt_plugin.catalog.endpoints import PREFIX, EndpointSpec, endpoint_named, endpoint_of, problem_of
 from emt_plugin.catalog.errors import CatalogError
 from emt_plugin.catalog.specs import BUNDLED, ImageSetSpec, ModelSpec, bundled_folder
 
 PAPER_IMAGE_SETS = ("mnist", "cifar10", "cifar100", "miniimagenet")
 UNKNOWN_IMAGE_SET = "unknown"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-MODEL_KEYS = {"source", "encoder", "reference", "aliases", "image_sets", "revision", "trust_remote_code", "licence", "backend"}
+MODEL_KEYS = {
+    "source", "encoder", "reference", "aliases", "image_sets", "revision", "trust_remote_code", "licence", "backend",
+    "endpoint",
+}  # fmt: skip
 REFERENCES = ("encoder", "probe")
 IMAGE_SET_KEYS = {
     "source", "config", "split", "image", "label", "prompt", "template", "stems", "names", "label_order", "like",
@@ -54,7 +58,7 @@ class Catalog:
         return catalog._with_user_file(user_file) if user_file else catalog
 
     def model(self, name: str, encoder: str | None = None, revision: str | None = None) -> ModelSpec:
-        """What ``name`` (a catalog name, an alias, a folder or a hub id) stands for.
+        """What ``name`` (a catalog name, an alias, a folder, a hub id or ``endpoint:NAME``) stands for.
 
         Args:
             name: as the user wrote it.
@@ -68,18 +72,22 @@ class Catalog:
             return self._adapter(name, encoder, revision)
         entry_name = self._entry_name(name)
         entry = self.models.get(entry_name, {})
-        source = str(entry.get("source") or self._path_or_hub_id(name, "model", [*self.models, *self._aliases()]))
+        endpoint = _endpoint(name, entry)
+        known = [*self.models, *self._aliases()]
+        source = endpoint.source if endpoint else str(entry.get("source") or self._path_or_hub_id(name, "model", known))
+        pinned = entry.get("endpoint", {}).get("revision")
         named = encoder or entry.get("encoder")
         return ModelSpec(
-            id=short_id(entry_name if entry else name),
+            id=short_id(entry_name if entry else name.removeprefix(PREFIX)),
             source=_located(source),
             name=entry_name if entry else name,
             encoder=self.encoder_source(named) if named else None,
             encoder_from="--emt-encoder" if encoder else "catalog" if named else None,
             image_sets=tuple(entry.get("image_sets", PAPER_IMAGE_SETS)),
-            revision=revision or entry.get("revision"),
+            revision=revision or entry.get("revision") or pinned,
             trust_remote_code=bool(entry.get("trust_remote_code", False)),
-            backend=str(entry.get("backend", "transformers")),
+            backend="endpoint" if endpoint else str(entry.get("backend", "transformers")),
+            endpoint=endpoint,
             # An encoder that somebody names is what they want to be compared with.
             reference="probe" if entry.get("reference") == "probe" and not encoder else "encoder",
         )
@@ -190,7 +198,7 @@ class Catalog:
         """The catalog's name for a name, an alias or a source that the catalog lists."""
         if name in self.models:
             return name
-        sources = {str(entry["source"]): known for known, entry in self.models.items()}
+        sources = {str(entry["source"]): known for known, entry in self.models.items() if "source" in entry}
         return self._aliases().get(name) or sources.get(name) or name
 
     def _image_set_entry(self, name: str, below: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -246,6 +254,18 @@ IMAGE_SET_OPTIONS = (
     "config", "split", "train_split", "image", "label", "answer", "tuning_answer", "names", "label_order", "revision",
     "background",
 )  # fmt: skip
+
+
+def _endpoint(name: str, entry: Entry) -> EndpointSpec | None:
+    """Where a model is asked; None for one that is not behind an endpoint."""
+    if "endpoint" in entry:
+        return endpoint_of(name, entry["endpoint"])
+    if name.startswith(PREFIX) and not entry:
+        return endpoint_named(name)
+    if "://" in name:
+        # It may hold a key, so it is not said again.
+        raise CatalogError(f"a model is not named by an address: set EMT_MODEL_BASE_URL to it, and write --model {PREFIX}NAME")
+    return None
 
 
 def short_id(name: str) -> str:
@@ -321,7 +341,12 @@ def _checked(path: Path, table: str, name: str, entry: object, keys: set[str]) -
         raise CatalogError(
             f"{path}: '{stray[0]}' in [{table}.{name}] means nothing{_nearest(stray[0], keys)}; keys: {', '.join(sorted(keys))}"
         )
-    if "source" not in entry:
+    if "endpoint" in entry:
+        beside = [key for key in ("source", "backend") if key in entry]
+        problem = f"leaves no meaning to {beside[0]}; leave that out" if beside else problem_of(entry["endpoint"])
+        if problem:
+            raise CatalogError(f"{path}: endpoint in [{table}.{name}] {problem}")
+    elif "source" not in entry:
         raise CatalogError(f"{path}: [{table}.{name}] has no source (a hub id or a path)")
     for key, value in entry.items():
         if not _fits(key, value):
@@ -354,6 +379,8 @@ MUST = {
 
 def _fits(key: str, value: object) -> bool:
     """Whether a user's value is of the kind that its key wants."""
+    if key == "endpoint":
+        return True
     if key == "trust_remote_code":
         return isinstance(value, bool)
     if key == "synonyms":

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from emt_plugin.catalog.endpoints import EndpointSpec
+
 BUNDLED = "bundled:"
 
 
@@ -16,7 +18,7 @@ class ModelSpec:
 
     Attributes:
         id: short name, unique in a run, made of ``[A-Za-z0-9._-]``.
-        source: local folder or hub id that ``from_pretrained`` takes.
+        source: local folder or hub id that ``from_pretrained`` takes, or whatever its backend makes of it.
         name: what the user wrote, or the catalog's name.
         encoder: local folder or hub id of its own vision encoder; None when unknown.
         encoder_from: where the encoder's name came from.
@@ -28,6 +30,7 @@ class ModelSpec:
         checkpoint: id of this state of a fine-tuning run, None for a model by itself.
         backend: name of what runs it.
         reference: what it is compared with where nobody says: ``probe`` for a tower without a text twin.
+        endpoint: where it is asked; None for a model that is not behind an endpoint.
     """
 
     id: str
@@ -43,6 +46,7 @@ class ModelSpec:
     checkpoint: str | None = None
     backend: str = "transformers"
     reference: Literal["encoder", "probe"] = "encoder"
+    endpoint: EndpointSpec | None = None
 
     @property
     def shown(self) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from emt_plugin import sizes
 from emt_plugin.catalog import Catalog, CatalogError, ImageSetSpec, ModelSpec
+from emt_plugin.cli import serve
 from emt_plugin.cli.runs import add_run_commands
 from emt_plugin.errors import CouldNotRun
 from emt_plugin.records import RecordError, RunRecord
@@ -70,6 +71,8 @@ def _parser() -> argparse.ArgumentParser:
     timings = add("throughput", _throughput, "show the timings of a run with --emt-throughput as a table")
     timings.add_argument("file", type=Path, metavar="JSON", help="what --benchmark-json wrote")
     timings.add_argument("--write", type=Path, metavar="README", help="put the table between its marks in this file")
+    served = add("serve", _serve, "serve answer(image, question) -> str as a model behind an endpoint, see docs/endpoints.md")
+    serve.add_arguments(served)
     store = add("store", _store, "show what the store holds, or make it smaller")
     store.add_argument("action", choices=("show", "prune"), help="show, or prune: shelves not used for longest go first")
     store.add_argument("--dir", type=Path, default=Path(DEFAULT_FOLDER), metavar="DIR", help=f"the store [{DEFAULT_FOLDER}]")
@@ -144,7 +147,9 @@ def _models(options: argparse.Namespace) -> int:
     catalog = Catalog.load(options.catalog)
     for name, entry in catalog.models.items():
         aliases = f" (also {', '.join(entry['aliases'])})" if entry.get("aliases") else ""
-        print(f"{name}{aliases}: {entry['source']}, encoder {entry.get('encoder', 'unknown')}")
+        print(
+            f"{name}{aliases}: {entry.get('source') or catalog.model(name).source}, encoder {entry.get('encoder', 'unknown')}"
+        )
     return 0
 
 
@@ -227,6 +232,14 @@ def _throughput(options: argparse.Namespace) -> int:
         timings_table.write(options.file, options.write)
     else:
         print(timings_table.table(options.file))
+    return 0
+
+
+def _serve(options: argparse.Namespace) -> int:
+    try:
+        serve.serve(options.function, options.name, options.host, options.port, options.revision)
+    except ValueError as error:
+        raise CatalogError(str(error)) from None
     return 0
 
 

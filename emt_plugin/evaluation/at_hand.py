@@ -7,6 +7,7 @@ from collections.abc import Callable
 from emt_plugin.catalog import ImageSetSpec, ModelSpec
 from emt_plugin.data import ImageSet, load_image_set
 from emt_plugin.evaluation.models import Model, ModelLoader
+from emt_plugin.records import Cost
 from emt_plugin.settings import Settings
 from emt_plugin.store import Store
 
@@ -76,6 +77,12 @@ class AtHand:
         if self._base is None:
             self._base = self._loader.find(spec)
         return self._base
+
+    def cost(self) -> Cost | None:
+        """What all models at hand have asked for so far; None where none of them is behind an endpoint."""
+        found = [model.backend.cost() for model in (self._base, self._reference, self._model) if model]
+        costs = [cost for cost in found if cost is not None]
+        return sum(costs[1:], costs[0]) if costs else None
 
     def close(self) -> None:
         """Free all models."""

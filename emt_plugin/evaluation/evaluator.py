@@ -92,6 +92,7 @@ class Evaluator:
         Raises:
             CouldNotRun: the model cannot be loaded, or does not show what a scorer wants.
         """
+        spent = self._at_hand.cost()
         start = started(model, image_set, self.settings)
         cpu, wall = time.process_time(), time.perf_counter()
         scorers = self._scorers(model, image_set, model)
@@ -138,7 +139,9 @@ class Evaluator:
                 new_tokens=scorers.observer.counter.new_tokens,
             ),
         )
-        pair = self._gated(replace(pair, repeat=self._repeated(model, image_set, rows)), model)
+        pair = replace(pair, repeat=self._repeated(model, image_set, rows))
+        cost = self._at_hand.cost()
+        pair = self._gated(replace(pair, cost=cost.since(spent) if cost and spent else cost), model)
         if self.place:
             shown = gallery(pair, rows, self._flipped(pair, rows), bool(self.settings.trajectories)).rows
             write_thumbs(self.place.folder / "thumbs", self._store, image_set, shown)

@@ -155,7 +155,10 @@ class Observer:
 
     def _put(self, rows: Mapping[str, Observation], wants: Collection[Want]) -> None:
         if "answer" in wants:
-            self._shelves["answer"].put({key: [seen.answer, seen.new_tokens] for key, seen in rows.items()})
+            withheld = {True: [True], False: []}
+            self._shelves["answer"].put(
+                {key: [seen.answer, seen.new_tokens, *withheld[seen.withheld]] for key, seen in rows.items()}
+            )
         if "label_logprobs" in wants:
             shelf = self._shelves["label_logprobs"]
             tokens = next(iter(rows.values())).label_tokens
@@ -168,7 +171,7 @@ class Observer:
         seen = Observation(features=computed.features if computed else None)
         answer = self._shelves["answer"].get(item.key) if "answer" in self._shelves else None
         if answer:
-            seen = replace(seen, answer=answer.value[0], new_tokens=answer.value[1])
+            seen = replace(seen, answer=answer.value[0], new_tokens=answer.value[1], withheld=any(answer.value[2:]))
         if "label_logprobs" in self._shelves:
             ranked, tokens = (self._shelves["label_logprobs"].get(row) for row in (item.key, "tokens"))
             if ranked and tokens:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from emt_plugin.catalog import ModelSpec, Question
 from emt_plugin.models.checkpoint import Checkpoint
+from emt_plugin.records import Cost
 from emt_plugin.scoring import Observation, Want
 from emt_plugin.settings import Compute
 from emt_plugin.store import Store
@@ -134,6 +135,10 @@ class Backend(ABC):
     def in_force(self) -> Mapping[str, Any]:
         """How it ran in this run, for the record; plain data."""
         return {}
+
+    def cost(self) -> Cost | None:
+        """What it has asked for and what that cost, since it was made; None where asking costs nothing but time."""
+        return None
 
     def is_dated(self) -> bool:
         """Whether a prompt is rendered in another way each day."""

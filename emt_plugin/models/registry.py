@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 
 from emt_plugin.models.backend import Backend, Request
 
 GROUP = "pytest_emt.backends"
 BackendFactory = Callable[[Request], Backend]
 TRANSFORMERS = "transformers"
+ENDPOINT = "endpoint"
+OURS = (TRANSFORMERS, ENDPOINT)
 
 
 class BackendError(ValueError):
@@ -18,7 +21,7 @@ class BackendError(ValueError):
 
 def known_backends() -> list[str]:
     """Names of all backends, ours first."""
-    return [TRANSFORMERS, *(name for name in _foreign() if name != TRANSFORMERS)]
+    return [*OURS, *(name for name in _foreign() if name not in OURS)]
 
 
 def backend_factory(name: str) -> BackendFactory:
@@ -31,6 +34,14 @@ def backend_factory(name: str) -> BackendFactory:
         from emt_plugin.models.checkpoint_backend import CheckpointBackend
 
         return CheckpointBackend
+    if name == ENDPOINT:
+        if find_spec("openai") is None:
+            raise BackendError(
+                "a model behind an endpoint needs the client of OpenAI-compatible endpoints: pip install 'pytest-emt[endpoint]'"
+            )
+        from emt_plugin.models.endpoint.backend import EndpointBackend
+
+        return EndpointBackend
     found = _foreign().get(name)
     if found is None:
         raise BackendError(f"unknown backend '{name}'; known: {', '.join(known_backends())}")
@@ -45,7 +56,7 @@ def backend_factory(name: str) -> BackendFactory:
 
 def provider(name: str) -> str:
     """Which package brings a backend, with its version: a newer one may observe otherwise."""
-    found = None if name == TRANSFORMERS else _foreign().get(name)
+    found = None if name in OURS else _foreign().get(name)
     return f"{found.dist.name} {found.dist.version}" if found and found.dist else ""
 
 

@@ -72,6 +72,8 @@ def _build(config: pytest.Config) -> Settings:
             f"emt: --emt-revision {option.emt_revision} is of a hub's repository, and {models[0].source} is a folder: "
             f"leave it out"
         )
+    if option.emt_max_cost:
+        _check_prices([*models, *([reference] if reference else [])])
     runs = _trajectories(config, catalog, models)
     if runs:
         reference = runs[0].base
@@ -133,6 +135,10 @@ def _trajectories(config: pytest.Config, catalog: Catalog, models: tuple[ModelSp
         return ()
     if len(models) > 1:
         raise pytest.UsageError("emt: --emt-checkpoint needs the one model that the checkpoints started from; name one model")
+    if models[0].endpoint:
+        raise pytest.UsageError(
+            f"emt: {models[0].name} is behind an endpoint, which serves no checkpoints; serve one, and name it with --model"
+        )
     if models[0].adapter:
         raise pytest.UsageError(f"emt: {models[0].name} is an adapter; name the base that the checkpoints are of with --model")
     if option.emt_reference:
@@ -181,7 +187,29 @@ def _compute(config: pytest.Config) -> Compute:
         memory=_bytes(option.emt_memory, "--emt-memory") if option.emt_memory else None,
         attention=option.emt_attention,
         generation="checkpoint" if option.emt_generation == "checkpoint" else "own",
+        max_cost=_money(option.emt_max_cost),
     )
+
+
+def _money(text: str | None) -> float | None:
+    if text is None:
+        return None
+    if not re.fullmatch(r"\d+(\.\d+)?", text) or not float(text):
+        raise pytest.UsageError(f"emt: --emt-max-cost {text} is no amount of US dollars; write such as 2.50")
+    return float(text)
+
+
+def _check_prices(models: Sequence[ModelSpec]) -> None:
+    """Refuse a limit of what nobody can count."""
+    asked = [model for model in models if model.endpoint]
+    if not asked:
+        raise pytest.UsageError("emt: --emt-max-cost is for models behind endpoints, and there is none; leave it out")
+    for model in asked:
+        if model.endpoint and (model.endpoint.price_in is None or model.endpoint.price_out is None):
+            raise pytest.UsageError(
+                f"emt: --emt-max-cost needs price_in and price_out, US dollars for a million tokens, in the endpoint of "
+                f"{model.name} in the catalog"
+            )
 
 
 def _scoring(config: pytest.Config, probe_gates: bool) -> Scoring:

@@ -13,6 +13,7 @@ from emt_plugin.records.journal import (
 )
 from emt_plugin.records.place import RunPlace
 from emt_plugin.records.record import (
+    Cost,
     EncoderFacts,
     KindRate,
     PairKey,
@@ -26,6 +27,7 @@ from emt_plugin.records.record import (
 )
 
 __all__ = [
+    "Cost",
     "Difference",
     "EncoderFacts",
     "Flip",

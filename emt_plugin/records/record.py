@@ -146,6 +146,45 @@ class Timing:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What models behind endpoints were asked for in one pair, references among them.
+
+    Attributes:
+        requests: sent, those that were sent again among them.
+        retries: sent again.
+        tokens_in: of questions with their images, as far as they were reported.
+        tokens_out: of answers, as far as they were reported.
+        money: US dollars by the catalog's prices; None where it has none.
+    """
+
+    requests: int
+    retries: int
+    tokens_in: int
+    tokens_out: int
+    money: float | None = None
+
+    def __add__(self, other: Cost) -> Cost:
+        """Both together."""
+        return Cost(
+            self.requests + other.requests,
+            self.retries + other.retries,
+            self.tokens_in + other.tokens_in,
+            self.tokens_out + other.tokens_out,
+            None if self.money is None and other.money is None else (self.money or 0.0) + (other.money or 0.0),
+        )
+
+    def since(self, earlier: Cost) -> Cost:
+        """What was added to an earlier state of the same count."""
+        return Cost(
+            self.requests - earlier.requests,
+            self.retries - earlier.retries,
+            self.tokens_in - earlier.tokens_in,
+            self.tokens_out - earlier.tokens_out,
+            None if self.money is None else self.money - (earlier.money or 0.0),
+        )
+
+
+@dataclass(frozen=True)
 class PairRecord:
     """One model on one image set.
 
@@ -169,6 +208,7 @@ class PairRecord:
         timing: cost; None without a measurement.
         repeat: the same images measured again; None without ``--emt-repeat``.
         measurement: which measurement of the session this is: its rows are of the same; None where none was begun.
+        cost: of models behind endpoints; None without any.
     """
 
     key: PairKey
@@ -190,6 +230,7 @@ class PairRecord:
     timing: Timing | None = None
     repeat: Repeat | None = None
     measurement: str | None = None
+    cost: Cost | None = None
 
     def score(self, scorer: str) -> ScoreSummary | None:
         """What one scorer made of the pair."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from emt_plugin.scoring.kinds import KindReader
+from emt_plugin.scoring.kinds import WITHHELD, KindReader
 from emt_plugin.scoring.protocol import Observation, Score, ScorerContext, Want
 from emt_plugin.scoring.reader import Reader
 
@@ -27,6 +27,8 @@ class AnswerScorer:
             raise ValueError("the scorer was made for another label set")
         if observation.answer is None:
             raise ValueError("the answer scorer was handed an observation without an answer")
+        if observation.withheld:
+            return Score(prediction=None, correct=False, kind=WITHHELD, well_formed=False)
         reading = self._reader.read(observation.answer)
         return Score(
             prediction=reading.prediction,

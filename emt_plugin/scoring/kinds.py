@@ -6,6 +6,7 @@ besides. First match wins:
 =================================== ===================================================================== ==============
 kind                                rule                                                                  in the paper
 =================================== ===================================================================== ==============
+withheld by a filter                a content filter stood between the model and its answer
 nothing                             no word at all
 unfinished reasoning                a block of reasoning that never ends, and no answer
 refusal                             asserts no class and declines, doubts or asks
@@ -37,8 +38,10 @@ FailureKind = Literal[
     "unfinished reasoning",
     "nothing",
     "unparseable ruling",
+    "withheld by a filter",
 ]
 FAILURE_KINDS: tuple[FailureKind, ...] = get_args(FailureKind)
+WITHHELD: FailureKind = "withheld by a filter"
 IN_THE_PAPER: dict[str, str] = {
     "wrong class": "incorrect prediction",
     "several classes or a contradiction": "intrinsic hallucination",

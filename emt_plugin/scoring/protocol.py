@@ -22,6 +22,7 @@ class Observation:
         label_tokens: how many tokens of each label's answer that sum is over.
         features: the mean patch token where the projector takes it, ``vision``, and behind it, ``projector``.
         new_tokens: how many tokens were generated.
+        withheld: a content filter stood between the model and its answer.
     """
 
     answer: str | None = None
@@ -29,6 +30,7 @@ class Observation:
     label_tokens: tuple[int, ...] | None = None
     features: Mapping[str, tuple[float, ...]] | None = None
     new_tokens: int | None = None
+    withheld: bool = False
 
 
 @dataclass(frozen=True)

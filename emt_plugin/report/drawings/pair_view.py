@@ -254,6 +254,8 @@ def _facts(pair: PairRecord) -> list[tuple[str, str]]:
         facts.append(
             ("cost", f"{pair.timing.cpu_seconds} CPU-s, {pair.timing.wall_seconds} s, {pair.timing.new_tokens} tokens")
         )
+    if pair.cost:
+        facts.append(("asked of endpoints", words.cost_words(pair.cost)))
     return facts
 
 

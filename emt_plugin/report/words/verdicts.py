@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from emt_plugin.analysis.steps import CLEAN_ANSWER
 from emt_plugin.errors import one_line
 from emt_plugin.gate import Comparison
-from emt_plugin.records import PairRecord, RunRecord
+from emt_plugin.records import Cost, PairRecord, RunRecord
 from emt_plugin.report.words.visible import cut
 
 
@@ -198,6 +198,21 @@ def replayed(run: RunRecord) -> str:
         f"{count} of {total} images were replayed from the store, the oldest computed {when} UTC; "
         f"--emt-store=refresh computes anew"
     )
+
+
+def cost_words(cost: Cost) -> str:
+    """What was asked of endpoints, and what that cost where prices are known."""
+    again = f" ({cost.retries:,} of them again)" if cost.retries else ""
+    money = "" if cost.money is None else f", ${cost.money:,.4f}"
+    counted = cost.tokens_in or cost.tokens_out
+    tokens = f"{cost.tokens_in:,} tokens in, {cost.tokens_out:,} out" if counted else "tokens not reported"
+    return f"{cost.requests:,} requests{again}, {tokens}{money}"
+
+
+def asked(run: RunRecord) -> str:
+    """What a run asked of endpoints; empty where it asked nothing."""
+    costs = [pair.cost for pair in run.pairs if pair.cost]
+    return f"asked of endpoints, whose weights nobody verified: {cost_words(sum(costs[1:], costs[0]))}" if costs else ""
 
 
 def terms(run: RunRecord) -> str:

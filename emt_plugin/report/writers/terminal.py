@@ -12,6 +12,7 @@ from emt_plugin.report.words.tables import HEAD, cells, other_rows, step_rows
 from emt_plugin.report.words.verdicts import (
     accepted_note,
     accuracies,
+    asked,
     headline,
     interval,
     nothing_to_forget,
@@ -179,6 +180,5 @@ def notes(run: RunRecord) -> list[str]:
     said += [f"attention: {warning}" for warning in tower_warnings(run)]
     if run.reason and all(pair.gating for pair in run.pairs):
         said.append(f"incomplete: {run.reason}")
-    if replayed(run):
-        said.append(replayed(run))
+    said += filter(None, (replayed(run), asked(run)))
     return ["", *said] if said else []
