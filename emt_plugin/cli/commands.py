@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
 
-from emt_plugin import sizes
 from emt_plugin.catalog import Catalog, CatalogError, ImageSetSpec, ModelSpec
 from emt_plugin.cli import serve
 from emt_plugin.cli.runs import add_run_commands
@@ -20,7 +19,7 @@ from emt_plugin.records import RecordError, RunRecord
 from emt_plugin.report.writers import study
 from emt_plugin.report.writers.marks import MarksError
 from emt_plugin.runs.history import HistoryError
-from emt_plugin.store import DEFAULT_FOLDER, Store, prune, shelves
+from emt_plugin.store import DEFAULT_FOLDER, Store, prune, shelves, sizes
 from emt_plugin.throughput import table as timings_table
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from emt_plugin import sizes
 from emt_plugin.catalog import Catalog, CatalogError, ImageSetSpec, ModelSpec, TrajectorySpec, trajectories
 from emt_plugin.gate import Tolerances, TolerancesError
 from emt_plugin.gate.tolerances import ACCEPTED_BY, parse_tolerance, refuse_inline_tables
@@ -33,7 +32,7 @@ from emt_plugin.settings import (
     Storing,
     pair_key,
 )
-from emt_plugin.store import DEFAULT_FOLDER, MODES
+from emt_plugin.store import DEFAULT_FOLDER, MODES, sizes
 
 Pairs = tuple[tuple[ModelSpec, ImageSetSpec], ...]
 RULES = ("sum", "mean")

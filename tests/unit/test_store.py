@@ -19,9 +19,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emt_plugin import sizes
 from emt_plugin.cli import main
-from emt_plugin.store import Store, content_hash, file_hash, hashes, key_hash, prune, shelves
+from emt_plugin.store import Store, content_hash, file_hash, hashes, key_hash, prune, shelves, sizes
 
 KEY = {"weights": "abc", "prompt": "What?"}
 PLAIN = st.recursive(

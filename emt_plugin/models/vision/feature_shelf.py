@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from emt_plugin.sizes import words
 from emt_plugin.store import Store, prune, shelves
 from emt_plugin.store.files import write_atomically
+from emt_plugin.store.sizes import words
 
 # Images of the last batches stay in memory: the encoder asks for what the model has just seen.
 RECENT = 64
