@@ -69,6 +69,10 @@ class ImageSet:
         """What is asked of every image."""
         return self.spec.question(self.labels)
 
+    def first(self, count: int) -> ImageSet:
+        """The first so many images of the fixed order."""
+        return replace(self, items=self.items[:count])
+
     def only(self, beginnings: Sequence[str]) -> ImageSet:
         """The images whose hash begins like one of some.
 

@@ -110,18 +110,15 @@ class Settled:
         stopped_at: images until it was settled, or all that there were.
         side: of minus the tolerance on which the gap is; None where that is not settled.
         reference_beats: the reference does better than chance.
-        p: p-value of a loss no larger than the tolerance, valid at any time: small where more is lost.
+        p: p-value of "no more is lost than the tolerance", valid at any time: small where more is.
+        p_two_sided: p-value of a loss of exactly the tolerance, valid at any time.
     """
 
     stopped_at: int
     side: Side | None
     reference_beats: bool
     p: float
-
-    @property
-    def is_final(self) -> bool:
-        """More images would change nothing."""
-        return self.side == "below" or (self.side == "above" and self.reference_beats)
+    p_two_sided: float
 
 
 class SequentialGap:
@@ -151,7 +148,7 @@ class SequentialGap:
         Raises:
             ValueError: it is settled, or there are no more images in the population.
         """
-        if self.settled.is_final:
+        if self.is_final:
             raise ValueError(f"the verdict was settled at image {self._seen}")
         self._seen += 1
         difference = int(model) - int(reference)
@@ -163,13 +160,23 @@ class SequentialGap:
             self._side = "above"
         elif self._side is None and self._failing.rejected:
             self._side = "below"
-        return self.settled.is_final
+        return self.is_final
+
+    @property
+    def reference_beats(self) -> bool:
+        """The reference was shown to do better than chance; also where chance is not known."""
+        return self._looking is None or self._looking.rejected
+
+    @property
+    def is_final(self) -> bool:
+        """More images would change nothing."""
+        return self._side == "below" or (self._side == "above" and self.reference_beats)
 
     @property
     def settled(self) -> Settled:
         """What is known so far."""
-        beats = self._looking is None or self._looking.rejected
-        return Settled(self._seen, self._side, beats, self._failing.p)
+        two_sided = min(1.0, 2 * min(self._failing.p, self._passing.p))
+        return Settled(self._seen, self._side, self.reference_beats, self._failing.p, two_sided)
 
 
 def exact(value: float) -> Fraction:
@@ -192,6 +199,8 @@ def sequential_interval(differences: Sequence[int], size: int) -> Interval:
     """
     if not 0 < len(differences) <= size:
         raise ValueError(f"an interval needs images, and no more than {size}, not {len(differences)}")
+    if len(differences) == size:
+        return Interval(sum(differences) / size, sum(differences) / size)
     low, when_low = _least(differences, size)
     high, when_high = _least([-difference for difference in differences], size)
     high = -high

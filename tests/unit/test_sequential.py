@@ -183,7 +183,7 @@ def test_a_reference_that_may_be_chance_goes_on() -> None:
     """A model and a reference that agree on every image pass at once, but not while both may be guessing among two."""
     generator = random.Random(1)
     blind = SequentialGap(1000, 0.05, 0.5)
-    while blind.settled.stopped_at < 1000 and not blind.settled.is_final:
+    while blind.settled.stopped_at < 1000 and not blind.is_final:
         right = generator.random() < 0.5
         blind.see(right, right)
     assert (blind.settled.side, blind.settled.reference_beats, blind.settled.stopped_at) == ("above", False, 1000)

@@ -19,6 +19,7 @@ from emt_plugin.report.words.verdicts import (
     points,
     reader_notes,
     replayed,
+    stopped_early,
     terms,
     to_settle,
     tower_warnings,
@@ -179,6 +180,5 @@ def notes(run: RunRecord) -> list[str]:
     said += [f"attention: {warning}" for warning in tower_warnings(run)]
     if run.reason and all(pair.gating for pair in run.pairs):
         said.append(f"incomplete: {run.reason}")
-    if replayed(run):
-        said.append(replayed(run))
+    said += filter(None, (stopped_early(run), replayed(run)))
     return ["", *said] if said else []
