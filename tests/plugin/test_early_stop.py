@@ -22,7 +22,7 @@ DIGITS = ("--emt-image-set", "digits-mini")
 
 
 def crosses(values: Sequence[int], most: int, size: int) -> int | None:
-    """After how many values of 0, 1 or 2 the bets against "all sum to no more than ``most``" have made 20 of 1."""
+    """After how many values of 0, 1 or 2 the bets against "all sum to no more than ``most``" have made 25 of 1."""
     shares = [Fraction(1)] * len(BETS)
     total = 0
     for seen, value in enumerate(values):
@@ -33,7 +33,7 @@ def crosses(values: Sequence[int], most: int, size: int) -> int | None:
         if allowed:
             mean = Fraction(allowed, size - seen)
             shares = [made * (1 - bet + bet * value / mean) for made, bet in zip(shares, BETS, strict=True)]
-        if sum(shares) >= 20 * len(BETS):
+        if sum(shares) >= 25 * len(BETS):
             return seen + 1
     return None
 

@@ -51,7 +51,7 @@ def plain_verdict(
     when = {}
     for name, (values, allowed) in most.items():
         wealth = wealth_in_fractions(values, allowed, size)
-        when[name] = next((at for at, made in enumerate(wealth, 1) if made is None or made >= 20), None)
+        when[name] = next((at for at, made in enumerate(wealth, 1) if made is None or made >= 25), None)
     above, below, sees = when["above"], when["below"], when["sees"]
     if below is not None and (above is None or below < above):
         return "below", below
@@ -103,7 +103,7 @@ def test_the_mean_wealth_never_exceeds_one_under_the_null(size: int, data: st.Da
 
 @given(st.lists(st.sampled_from([0, 1, 2]), min_size=1, max_size=6))
 def test_ever_reaching_a_wealth_is_as_rare_as_ville_says(population: list[int]) -> None:
-    """For any level, not just 1/20: the share of orders whose highest wealth reaches k is at most 1/k."""
+    """For any level, not just 1/25: the share of orders whose highest wealth reaches k is at most 1/k."""
     orders = list(permutations(population))
     highest = [bets(order, sum(population), len(population)).highest for order in orders]
     for level in {Fraction(wealth, UNIT * len(SHARES)) for wealth in highest}:
