@@ -50,6 +50,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="training images of each class that linear probes are fitted on, beside likelihood; 0 for no probe [50]",
     )
     add("--emt-limit", metavar="N", help="images of each set, the first in the fixed order [1000]")
+    add(
+        "--emt-early-stop",
+        action="store_true",
+        help="stop at the first image that settles the verdict, by a test that holds whenever one stops [all images]",
+    )
     add("--emt-tolerance", metavar="X", help="largest loss that passes, a fraction; sets accepted losses aside [0.05]")
     add("--emt-tolerances", metavar="FILE", help="tolerances and accepted losses [benchmarks/tolerances.toml]")
     add("--emt-update-tolerances", action="store_true", help="write this run's losses as accepted losses")

@@ -34,6 +34,7 @@ class Compute:
         device: None for the GPU that is visible, else the CPU.
         images: beginnings of the hashes of the only images; empty for the first ``limit``.
         repeat: how often each image is measured.
+        early_stop: stop at the first image that settles the verdict.
         memory: bytes that models on one device may take; None for what is free.
         attention: implementation of attention; None for the model's own choice.
         generation: ``own`` for greedy answers by a configuration of our own, ``checkpoint`` to follow the checkpoint's.
@@ -43,6 +44,7 @@ class Compute:
     limit: int = DEFAULT_LIMIT
     images: tuple[str, ...] = ()
     repeat: int = 1
+    early_stop: bool = False
     batch_size: int | None = None
     dtype: str | None = None
     device: str | None = None

@@ -13,6 +13,7 @@ from emt_plugin.catalog import ImageSetSpec, Question
 from emt_plugin.data.pixels import PixelRule, as_rgb, decoded, pixel_hash
 from emt_plugin.data.source import Table
 from emt_plugin.errors import CouldNotRun
+from emt_plugin.records import images_hashes
 
 __all__ = ["SEED", "ImageSet", "Item", "as_rgb", "in_subset_order", "pixel_hash", "rule_of"]
 SEED = "emt-subset-1"
@@ -69,6 +70,10 @@ class ImageSet:
         """What is asked of every image."""
         return self.spec.question(self.labels)
 
+    def first(self, count: int) -> ImageSet:
+        """The first so many images of the fixed order."""
+        return replace(self, items=self.items[:count])
+
     def only(self, beginnings: Sequence[str]) -> ImageSet:
         """The images whose hash begins like one of some.
 
@@ -86,10 +91,8 @@ class ImageSet:
     @property
     def fingerprint(self) -> str:
         """sha256 over the evaluated images and labels: equal if and only if two runs saw the same."""
-        digest = sha256("\0".join(self.labels).encode())
-        for item in self.items:
-            digest.update(f"{item.hash}:{item.occurrence}:{item.label};".encode())
-        return digest.hexdigest()
+        images = ((item.hash, item.occurrence, item.label) for item in self.items)
+        return [sha256("\0".join(self.labels).encode()).hexdigest(), *images_hashes(self.labels, images)][-1]
 
     @cached_property
     def table(self) -> Table:

@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 from emt_plugin.analysis import largest_loss, steps
 from emt_plugin.analysis.steps import VISION_PROBE
 from emt_plugin.catalog import ImageSetSpec, ModelSpec
 from emt_plugin.data import ImageSet
+from emt_plugin.errors import CouldNotRun
 from emt_plugin.evaluation.at_hand import AtHand
 from emt_plugin.evaluation.encoder_choice import BASE
 from emt_plugin.evaluation.models import Model
@@ -20,9 +22,10 @@ from emt_plugin.evaluation.progress import Progress, no_progress
 from emt_plugin.evaluation.references import References, ReferenceScores
 from emt_plugin.evaluation.repeating import repeated
 from emt_plugin.evaluation.scorers import PairScorers
+from emt_plugin.evaluation.stopping import Stop
 from emt_plugin.evaluation.thumbs import write_thumbs
 from emt_plugin.evaluation.written import row_of, started
-from emt_plugin.gate import Reference, Tolerance, with_itself
+from emt_plugin.gate import Reference, Tolerance, chance_of, compare, compare_in_order, with_itself
 from emt_plugin.gate.tolerances import accepted_of
 from emt_plugin.records import (
     EncoderFacts,
@@ -62,7 +65,7 @@ class Evaluator:
         self._progress = progress
         self._store = Store(settings.store.folder, settings.store.mode, say, settings.store.most_bytes)
         self._at_hand = AtHand(settings, self._store, say)
-        self._references = References(self._at_hand, self._scorers, progress)
+        self._references = References(self._at_hand, self._scorers, progress, settings.compute.early_stop)
         self._judge: Judge | None = None
 
     def image_set(self, spec: ImageSetSpec) -> ImageSet:
@@ -102,7 +105,13 @@ class Evaluator:
                 journal.start(start)
             compared = self._references.base if self.settings.trajectories else self._references.named
             others = compared(model, image_set)
-            rows = self._observed(start, image_set, scorers, encoder, others, journal)
+            known = [*([encoder] if encoder else []), *([others.against] if others else [])]
+            chance = chance_of([item.label for item in image_set.items], len(image_set.labels))
+            stop = self._stop(start, model, image_set, known, chance, tolerance)
+            rows = self._observed(start, image_set, scorers, encoder, others, journal, stop)
+            if stop:
+                image_set = image_set.first(len(rows))
+                start = replace(start, image_set_facts={**start.image_set_facts, "fingerprint": image_set.fingerprint})
             if self.settings.trajectories and others is None:
                 rows, others = self._references.as_base(model, image_set, rows)
                 if journal:
@@ -116,6 +125,7 @@ class Evaluator:
             *([others.against] if others else []),
         ]
         outcomes = way(rows, encoder, note)
+        compared_by = partial(compare_in_order, of=image_set.n_split) if stop else compare
         pair = replace(
             start,
             status="measured",
@@ -125,8 +135,9 @@ class Evaluator:
                 scorers.names,
                 references,
                 rows,
-                len(image_set.labels),
+                chance,
                 lambda kind, scorer: self._tolerance(start, kind, scorer, tolerance),
+                compared_by,
             ),
             encoder=_encoder_facts(model, encoder, rows),
             steps=steps(outcomes),
@@ -202,8 +213,9 @@ class Evaluator:
         encoder: Reference | None,
         others: ReferenceScores | None,
         journal: Journal | None,
+        stop: Stop | None = None,
     ) -> list[Row]:
-        """A row for each image, in their order; each batch is written down before the next starts."""
+        """A row for each image, in their order, as far as ``stop``; each batch is written down before the next starts."""
         rows: list[Row] = []
         with self._progress(pair.key.id, len(image_set.items)) as advance:
             for batch in scorers.observer.observed(image_set.items):
@@ -211,11 +223,41 @@ class Evaluator:
                     row_of(seen, scores, scorers.names[0], encoder, others, len(rows) + offset)
                     for offset, (seen, scores) in enumerate(zip(batch, scorers.scores(batch), strict=True))
                 ]
+                made = stop.upto(made) if stop else made
                 rows += made
                 if journal:
                     journal.append(pair, made)
                 advance(len(made))
+                if stop and stop.reached:
+                    break
         return rows
+
+    def _stop(
+        self,
+        pair: PairRecord,
+        model: Model,
+        image_set: ImageSet,
+        references: Sequence[Reference],
+        chance: float,
+        given: float | None,
+    ) -> Stop | None:
+        """Where to stop; None where all images are measured.
+
+        Raises:
+            CouldNotRun: the reference or the tolerance needs all of them.
+        """
+        if not self.settings.compute.early_stop:
+            return None
+        wanted, scorer = self.settings.reference_kind(model.spec), self.settings.scoring.scorers[0]
+        if wanted == PROBE.kind:
+            raise CouldNotRun(f"the probe of {model.spec.id} is fitted on all images; leave --emt-early-stop out")
+        reference = next((known for known in references if known.kind == wanted), None)
+        if reference is None:
+            return None
+        tolerance = self._tolerance(pair, wanted, scorer, given)
+        if tolerance.accepted:
+            raise CouldNotRun(f"the accepted loss of {pair.key.id} is of all images; leave --emt-early-stop out")
+        return Stop(image_set.n_split, tolerance.value, chance, scorer, reference)
 
     def _probed(self, model: Model, image_set: ImageSet, rows: list[Row]) -> tuple[list[Row], str]:
         """The rows with what linear probes read from the features, and what to say of the probes; empty without any."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from emt_plugin.analysis.steps import (
     ANSWER,
@@ -13,10 +14,28 @@ from emt_plugin.analysis.steps import (
     VISION_PROBE,
     Outcome,
 )
-from emt_plugin.gate import Comparison, Reference, Tolerance, chance_of, compare
+from emt_plugin.gate import Comparison, Reference, Tolerance, compare
 from emt_plugin.records import Row, ScoreSummary, kind_rates
 from emt_plugin.scoring import AnswerScorer, Scorer
 from emt_plugin.scoring.diagnosis import Read, reading_facts
+
+
+class CompareBy(Protocol):
+    """Two lists of outcomes on the same images become a comparison."""
+
+    def __call__(
+        self,
+        model: Sequence[bool],
+        reference: Sequence[bool],
+        against: Reference,
+        tolerance: Tolerance,
+        *,
+        scorer: str,
+        chance: float | None,
+    ) -> Comparison:
+        """See ``compare``."""
+        ...
+
 
 PROBES = (VISION_PROBE, PROJECTOR_PROBE)
 
@@ -56,8 +75,9 @@ def comparisons(
     scorers: Sequence[str],
     references: Sequence[Reference],
     rows: Sequence[Row],
-    classes: int,
+    chance: float,
     tolerance: Callable[[str, str], Tolerance],
+    compared_by: CompareBy = compare,
 ) -> tuple[Comparison, ...]:
     """Every scorer's outcomes against every reference's, on the same images.
 
@@ -65,18 +85,18 @@ def comparisons(
         scorers: names, the one that gates first.
         references: what is compared with.
         rows: the images.
-        classes: how many labels there are.
+        chance: accuracy of one who does not look.
         tolerance: by the kind of reference and the scorer.
+        compared_by: how two lists of outcomes are compared.
     """
-    chance = chance_of([row.label for row in rows], classes)
     return tuple(
-        compare(
+        compared_by(
             [bool(row.correct_by(scorer)) for row in rows],
             [row.reference_right(reference.key, scorer) for row in rows],
             reference,
             tolerance(reference.kind, scorer),
-            scorer,
-            chance,
+            scorer=scorer,
+            chance=chance,
         )
         for scorer in scorers
         for reference in references

@@ -22,10 +22,15 @@ MakeScorers = Callable[[Model, ImageSet, Model], PairScorers]
 
 @dataclass(frozen=True)
 class ReferenceScores:
-    """What a reference model's scorers made of the images of one set, in their order."""
+    """What a reference model's scorers made of the images of one set.
+
+    Attributes:
+        against: the model.
+        at: its scores of an image by the image's place among theirs; places are asked for in their order.
+    """
 
     against: Reference
-    scores: tuple[dict[str, Score], ...]
+    at: Callable[[int], dict[str, Score]]
 
 
 class References:
@@ -35,9 +40,11 @@ class References:
         at_hand: where they are.
         scorers: makes the scorers of a pair.
         progress: shows how far the work is.
+        as_needed: measure no image before it is asked for.
     """
 
-    def __init__(self, at_hand: AtHand, scorers: MakeScorers, progress: Progress) -> None:
+    def __init__(self, at_hand: AtHand, scorers: MakeScorers, progress: Progress, as_needed: bool = False) -> None:
+        self._as_needed = as_needed
         self._at_hand = at_hand
         self._scorers = scorers
         self._progress = progress
@@ -49,6 +56,8 @@ class References:
         if reference is None:
             return None
         # The model's text tower reads both: its reference has none of its own.
+        if self._as_needed:
+            return self._growing(reference, model, image_set)
         return self._once(reference, model, image_set, "model")
 
     def base(self, model: Model, image_set: ImageSet) -> ReferenceScores | None:
@@ -69,7 +78,7 @@ class References:
         """The rows of a base compared with itself, which is how far its trajectory begins."""
         against = Reference("checkpoint", model.spec.id)
         scores = [{name: Score(**score) for name, score in row.scores.items()} for row in rows]
-        found = ReferenceScores(against, tuple(scores))
+        found = ReferenceScores(against, scores.__getitem__)
         self._known[_known_as(model, model, image_set)] = found
         return [
             replace(
@@ -100,7 +109,20 @@ class References:
             for batch in scorers.observer.observed(image_set.items):
                 scores += scorers.scores(batch)
                 advance(len(batch))
-        return ReferenceScores(Reference(kind, model.spec.id), tuple(scores))
+        return ReferenceScores(Reference(kind, model.spec.id), scores.__getitem__)
+
+    def _growing(self, model: Model, embedder: Model, image_set: ImageSet) -> ReferenceScores:
+        """Scores that grow by a batch where an image is asked for that is not among them yet."""
+        scorers = self._scorers(model, image_set, embedder)
+        batches = scorers.observer.observed(image_set.items)
+        scores: list[dict[str, Score]] = []
+
+        def at(position: int) -> dict[str, Score]:
+            while len(scores) <= position:
+                scores.extend(scorers.scores(next(batches)))
+            return scores[position]
+
+        return ReferenceScores(Reference("model", model.spec.id), at)
 
 
 def _known_as(reference: Model, embedder: Model, image_set: ImageSet) -> str:

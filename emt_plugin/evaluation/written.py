@@ -83,7 +83,7 @@ def row_of(
     references = {encoder.key: seen.encoder} if encoder else {}
     correct = {}
     if others:
-        theirs = others.scores[position]
+        theirs = others.at(position)
         references[others.against.key] = theirs[first].prediction
         correct[others.against.key] = {name: bool(score.correct) for name, score in theirs.items()}
     return Row(

@@ -10,7 +10,17 @@ from statistics import NormalDist
 from typing import Literal
 
 from emt_plugin.gate.tolerances import Tolerance
-from emt_plugin.stats import ALPHA, LEVEL, PairedCounts, holm, tango_interval, tango_z, wilson_interval
+from emt_plugin.stats import (
+    ALPHA,
+    LEVEL,
+    PairedCounts,
+    SequentialGap,
+    holm,
+    sequential_interval,
+    tango_interval,
+    tango_z,
+    wilson_interval,
+)
 
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE"]
 MOST_IMAGES = 10_000_000
@@ -35,6 +45,21 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class Sequential:
+    """How far a comparison went that was taken image by image, in the fixed order of the split, and is of the whole split.
+
+    Attributes:
+        stopped_at: images seen, of all that the comparison counts.
+        of: images of the split.
+        beats_chance: the reference was shown to beat chance; also where chance is not known.
+    """
+
+    stopped_at: int
+    of: int
+    beats_chance: bool = True
+
+
+@dataclass(frozen=True)
 class Comparison:
     """A model against a reference on one image set.
 
@@ -55,6 +80,8 @@ class Comparison:
         p_holm: the same, adjusted over the run's comparisons that gate.
         n_needed: images that would settle it at the observed gap and discordance; None if settled, or never.
         chance: accuracy of one who does not look; None where a record does not say.
+        sequential: how far it went where it was taken image by image, and interval and p are valid whenever one stops; None
+            where the number of images was fixed beforehand.
     """
 
     scorer: str
@@ -73,6 +100,7 @@ class Comparison:
     p_holm: float | None
     n_needed: int | None
     chance: float | None = None
+    sequential: Sequential | None = None
 
     @property
     def n(self) -> int:
@@ -81,7 +109,9 @@ class Comparison:
 
     @property
     def nothing_to_forget(self) -> bool:
-        """The reference does not beat chance: its one-sided 95 % lower bound (Wilson 1927) is no larger."""
+        """The reference is not shown to beat chance: its one-sided 95 % lower bound (Wilson 1927) is no larger."""
+        if self.sequential:
+            return not self.sequential.beats_chance
         return self.chance is not None and wilson_interval(self.n11 + self.n01, self.n, self.level).low <= self.chance
 
     def verdict_at(self, tolerance: float) -> Verdict:
@@ -146,6 +176,61 @@ def compare(
     verdict = found.verdict_at(tolerance.value)
     settles = verdict == "INCONCLUSIVE" and not found.nothing_to_forget
     return replace(found, verdict=verdict, n_needed=images_needed(counts, tolerance.value) if settles else None)
+
+
+def compare_in_order(
+    model: Sequence[bool],
+    reference: Sequence[bool],
+    against: Reference,
+    tolerance: Tolerance,
+    of: int,
+    scorer: str = "answer",
+    chance: float | None = None,
+) -> Comparison:
+    """Compare outcomes that were taken image by image, for as long as someone chose to go on.
+
+    The verdict, the interval and the p-value are of the whole split, and hold whenever one stops. PASS and FAIL are the first
+    that the bets settle; with all of the split its gap is known, and else what is not settled is INCONCLUSIVE.
+
+    Args:
+        model: whether the model is right on each image, in the fixed order of the split.
+        reference: whether the reference is.
+        against: what it is.
+        tolerance: the largest loss that passes.
+        of: images of the split.
+        scorer: whose outcomes these are.
+        chance: see ``chance_of``; None where it is not known.
+
+    Raises:
+        ValueError: no image, more than the split has, or two lists of different length.
+    """
+    counts = PairedCounts.of(model, reference)
+    gap = SequentialGap(of, tolerance.value, chance)
+    for right, theirs in zip(model, reference, strict=True):
+        if gap.see(right, theirs):
+            break
+    settled = gap.settled
+    low, high = sequential_interval([int(a) - int(b) for a, b in zip(model, reference, strict=True)], of)
+    found = Comparison(
+        scorer=scorer,
+        reference=against,
+        n11=int(counts.both),
+        n10=int(counts.only_model),
+        n01=int(counts.only_reference),
+        n00=int(counts.neither),
+        gap=counts.gap,
+        level=LEVEL,
+        low=low,
+        high=high,
+        tolerance=tolerance,
+        verdict="INCONCLUSIVE",
+        p=settled.p,
+        p_holm=None,
+        n_needed=None,
+        chance=chance,
+        sequential=Sequential(len(model), of, settled.reference_beats),
+    )
+    return replace(found, verdict=found.verdict_at(tolerance.value))
 
 
 def chance_of(labels: Sequence[int], classes: int) -> float:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from emt_plugin.catalog import Catalog, CatalogError, ImageSetSpec, ModelSpec, TrajectorySpec, trajectories
+from emt_plugin.catalog import Catalog, CatalogError, ImageSetSpec, ModelSpec, TrajectorySpec, display, trajectories
 from emt_plugin.gate import Tolerances, TolerancesError
-from emt_plugin.gate.tolerances import ACCEPTED_BY, parse_tolerance, refuse_inline_tables
+from emt_plugin.gate.tolerances import ACCEPTED_BY, accepted_of, parse_tolerance, refuse_inline_tables
 from emt_plugin.models.registry import BackendError, backend_factory
 from emt_plugin.pytest_plugin.home import home_of
 from emt_plugin.records import Shard
@@ -37,6 +37,13 @@ from emt_plugin.store import DEFAULT_FOLDER, MODES, sizes
 Pairs = tuple[tuple[ModelSpec, ImageSetSpec], ...]
 RULES = ("sum", "mean")
 PROBE = "probe"
+# What needs the same number of images each time, and why.
+EARLY_STOP_WITHOUT = {
+    "emt_checkpoint": "the states of a trajectory are compared on the same images",
+    "emt_update_tolerances": "a loss is accepted on a fixed number of images",
+    "emt_repeat": "what flips is counted on a fixed number of images",
+    "emt_image": "it looks at single images out of their order",
+}
 
 
 def build_settings(config: pytest.Config) -> Settings:
@@ -107,7 +114,7 @@ def _build(config: pytest.Config) -> Settings:
     pairs, shard = _sharded(option.emt_shard, _pairs(catalog, models, image_sets))
     if shard and runs:
         raise pytest.UsageError("emt: --emt-shard would part a trajectory from its base; leave it out with --emt-checkpoint")
-    return Settings(
+    settings = Settings(
         catalog=catalog,
         pairs=pairs,
         reference=reference,
@@ -124,6 +131,9 @@ def _build(config: pytest.Config) -> Settings:
         given={name.removeprefix("emt_"): value for name, value in sorted(vars(option).items())
                if name.startswith("emt_") and value not in (None, False)},
     )  # fmt: skip
+    if option.emt_early_stop:
+        _check_early_stop(option, settings)
+    return settings
 
 
 def _trajectories(config: pytest.Config, catalog: Catalog, models: tuple[ModelSpec, ...]) -> tuple[TrajectorySpec, ...]:
@@ -147,6 +157,32 @@ def _trajectories(config: pytest.Config, catalog: Catalog, models: tuple[ModelSp
     named = [name.strip() for names in option.emt_trained_on or () for name in names.split(",")]
     known = catalog.image_sets_named(named)
     return trajectories(catalog, models[0], option.emt_checkpoint, [known[name].id for name in named])
+
+
+def _check_early_stop(option: Any, settings: Settings) -> None:
+    """Refuse to stop early what has to be measured whole.
+
+    Raises:
+        pytest.UsageError: another option, an accepted loss or a probe needs all of the images.
+    """
+    for name, reason in EARLY_STOP_WITHOUT.items():
+        if getattr(option, name):
+            raise pytest.UsageError(
+                f"emt: --emt-early-stop does not go with --{name.replace('_', '-')}, since {reason}; leave one of the two out"
+            )
+    for model, image_set in settings.pairs:
+        kind, scorer = settings.reference_kind(model), settings.scoring.scorers[0]
+        if kind == PROBE:
+            raise pytest.UsageError(
+                f"emt: --emt-early-stop needs a reference that is known image by image, and the probe of {model.name} is "
+                f"fitted on all of them; leave one of the two out, or compare with a model: --emt-reference MODEL"
+            )
+        of = accepted_of(display(model.adapter or model.source), display(image_set.source))
+        if settings.tolerances.of(model.id, image_set.id, kind, scorer=scorer, of=of).accepted:
+            raise pytest.UsageError(
+                f"emt: --emt-early-stop does not go with the accepted loss of {model.id}/{image_set.id}, which is of a fixed "
+                f"number of images; set it aside with --emt-tolerance, or leave one of the two out"
+            )
 
 
 def check_throughput(config: pytest.Config) -> None:
@@ -179,6 +215,7 @@ def _compute(config: pytest.Config) -> Compute:
     return Compute(
         limit=limit or DEFAULT_LIMIT,
         images=_images(option.emt_image or ()),
+        early_stop=option.emt_early_stop,
         repeat=_count(option.emt_repeat, "--emt-repeat", "times") or 1,
         batch_size=_count(option.emt_batch_size, "--emt-batch-size"),
         dtype=option.emt_dtype,

@@ -1,6 +1,7 @@
 """Pairs become a run record. Pure: no torch, no pytest."""
 
 from emt_plugin.records.changes import Difference, Flip, PairChange, Repeat, RunChanges, Shard, Trend, TrendPoint
+from emt_plugin.records.images import MARK, images_hashes, mark
 from emt_plugin.records.journal import (
     Journal,
     Journalled,
@@ -27,6 +28,7 @@ from emt_plugin.records.record import (
 )
 
 __all__ = [
+    "MARK",
     "Cost",
     "Difference",
     "EncoderFacts",
@@ -49,7 +51,9 @@ __all__ = [
     "Timing",
     "Trend",
     "TrendPoint",
+    "images_hashes",
     "kind_rates",
+    "mark",
     "read_flips",
     "read_journals",
     "read_predictions",

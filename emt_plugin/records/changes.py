@@ -120,6 +120,7 @@ class TrendPoint:
         tolerance: the largest loss that passed.
         changed: what of the fingerprint differs from the point before.
         release: name of the release that this run was pinned as; None for none.
+        sequential: images were taken one by one, and the interval holds whenever one stops.
     """
 
     run_id: str
@@ -135,6 +136,7 @@ class TrendPoint:
     tolerance: float | None
     changed: tuple[str, ...] = ()
     release: str | None = None
+    sequential: bool = False
 
 
 @dataclass(frozen=True)

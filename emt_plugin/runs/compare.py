@@ -5,11 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from emt_plugin.gate import Reference, Tolerance, compare, with_holm
+from emt_plugin.gate import Reference, Tolerance, compare, compare_in_order, with_holm
 from emt_plugin.gate.tolerances import DEFAULT
-from emt_plugin.records import Flip, PairChange, PairRecord, Row, RunChanges, RunRecord
+from emt_plugin.records import (
+    MARK,
+    Difference,
+    Flip,
+    PairChange,
+    PairRecord,
+    Row,
+    RunChanges,
+    RunRecord,
+    images_hashes,
+    mark,
+)
 from emt_plugin.runs.fingerprint import differences, fingerprint
-from emt_plugin.stats import holm, mcnemar
+from emt_plugin.stats import holm, mcnemar, sequential_p
 
 Rows = Mapping[str, Sequence[Row]]
 
@@ -27,6 +38,10 @@ class Measured:
         fingerprint: what else may move the numbers.
         missing: why nothing was measured, in words; empty where something was.
         chance: accuracy of one who does not look; None where it is not known.
+        split: images of the split, where images were taken one by one; None where their number was fixed beforehand.
+        one_by_one: whether each image was right, in the fixed order; empty where that order is not known.
+        marks: for each image in the fixed order the mark of the images up to it; empty where that order is not known.
+        names: of the images in the fixed order; empty where they are not known.
     """
 
     run_id: str
@@ -37,6 +52,35 @@ class Measured:
     fingerprint: Mapping[str, str]
     missing: str = ""
     chance: float | None = None
+    split: int | None = None
+    one_by_one: tuple[bool, ...] = ()
+    marks: str = ""
+    names: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def n(self) -> int:
+        """Images whose outcome is known."""
+        return len(self.one_by_one) or len(self.correct)
+
+    def mark_of(self, count: int) -> str:
+        """The mark of the first so many images; empty where it is not known."""
+        whole = mark(self.images) if count == self.n else ""
+        return self.marks[MARK * (count - 1) : MARK * count] or whole
+
+    def first(self, count: int, names: Sequence[tuple[str, int]]) -> tuple[bool, ...]:
+        """Whether each of the first so many images was right, in the fixed order; empty where that is not known.
+
+        Args:
+            count: how many.
+            names: of the images in that order, as far as the other measurement knows them.
+        """
+        if self.one_by_one:
+            return self.one_by_one[:count]
+        if count != len(self.correct) or len(names) < count:
+            return ()
+        places = sorted(range(count), key=lambda place: names[place])
+        outcomes = dict(zip(places, self.correct, strict=True))
+        return tuple(outcomes[place] for place in range(count))
 
 
 def in_order(rows: Sequence[Row]) -> list[Row]:
@@ -49,6 +93,9 @@ def measured(run: RunRecord, pair: PairRecord, rows: Sequence[Row]) -> Measured:
     scorer = pair.scores[0].scorer if pair.scores else None
     known = [row.correct_by(scorer) for row in in_order(rows)] if scorer else []
     whole = len(known) == pair.n and None not in known
+    sequential = pair.gating.sequential if pair.gating else None
+    # Records keep the images in the order in which they were taken.
+    hashes = images_hashes(pair.labels, ((row.image, row.occurrence, row.label) for row in rows)) if whole else ()
     return Measured(
         run_id=run.run_id,
         scorer=scorer,
@@ -58,6 +105,10 @@ def measured(run: RunRecord, pair: PairRecord, rows: Sequence[Row]) -> Measured:
         fingerprint=fingerprint(pair, run.environment),
         missing=missing(pair.status, pair.reason),
         chance=pair.gating.chance if pair.gating else None,
+        split=sequential.of if sequential else None,
+        one_by_one=tuple(bool(row.correct_by(scorer)) for row in rows) if whole and scorer else (),
+        marks="".join(map(mark, hashes)),
+        names=tuple((row.image, row.occurrence) for row in rows) if whole else (),
     )
 
 
@@ -86,8 +137,29 @@ def compare_measured(pair: str, before: Measured, after: Measured, tolerance: fl
     policy = after.tolerance if tolerance is None else tolerance
     taken = Tolerance(policy, "policy" if tolerance is None else "--tolerance", policy)
     scorer = str(after.scorer)
+    split = after.split or before.split
+    if split:
+        return _compared_in_order(pair, before, after, taken, split, differ)
     comparison = compare(after.correct, before.correct, Reference("run", before.run_id), taken, scorer, after.chance)
     return PairChange(pair, comparison, p=mcnemar(comparison.n10, comparison.n01), differences=differ)
+
+
+def _compared_in_order(
+    pair: str, before: Measured, after: Measured, taken: Tolerance, split: int, differ: tuple[Difference, ...]
+) -> PairChange:
+    """The first images of the order, which both have: how many those are the results chose, so bets compare them."""
+    count = min(before.n, after.n)
+    then, now = before.first(count, after.names), after.first(count, before.names)
+    against = Reference("run", before.run_id)
+    comparison = compare_in_order(now, then, against, taken, max(split, count), str(after.scorer), after.chance)
+    p = sequential_p([int(is_now) - int(was) for is_now, was in zip(now, then, strict=True)], max(split, count))
+    # More images are no other images.
+    differ = tuple(found for found in differ if found.name != "images")
+    whole = before.n == after.n
+    reason = (
+        None if whole else f"on the first {count} images of the order, of {before.n} in run {before.run_id} and {after.n} now"
+    )
+    return PairChange(pair, comparison, reason, p=p, differences=differ)
 
 
 def alike(before: Measured, after: Measured) -> bool:
@@ -99,7 +171,12 @@ def _why_not(before: Measured, after: Measured) -> str:
     for one, when in ((after, "now"), (before, f"in run {before.run_id}")):
         if one.missing:
             return f"{one.missing} {when}"
-    if before.images != after.images:
+    one_by_one = bool(before.split or after.split)
+    if before.images != after.images and one_by_one and before.n and after.n:
+        why_not = _why_no_common_beginning(before, after)
+        if why_not:
+            return why_not
+    elif before.images != after.images:
         then, now = len(before.correct), len(after.correct)
         if then and now and then != now:
             return (
@@ -110,8 +187,21 @@ def _why_not(before: Measured, after: Measured) -> str:
     if before.scorer != after.scorer:
         return f"scored by {before.scorer} in run {before.run_id} and by {after.scorer} now; use the same --emt-scorer"
     for one in (before, after):
-        if not one.correct:
+        if not one.n:
             return f"run {one.run_id} kept no outcome of each image (no predictions/ beside its run.json)"
+    return ""
+
+
+def _why_no_common_beginning(before: Measured, after: Measured) -> str:
+    count = min(before.n, after.n)
+    then, now = before.mark_of(count), after.mark_of(count)
+    if then and now and then != now:
+        return f"not the same images: the first {count} are others than in run {before.run_id}"
+    if not (then and now and before.first(count, after.names) and after.first(count, before.names)):
+        return (
+            f"{before.n} images in run {before.run_id} and {after.n} now, one by one in one of the two alone, and the history "
+            f"keeps no order of the others; `emt compare` has it from their folders"
+        )
     return ""
 
 

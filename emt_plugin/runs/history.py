@@ -15,6 +15,8 @@ from filelock import FileLock, Timeout
 from emt_plugin.runs.lines import SCHEMA, Line, checked_line
 
 WAIT_SECONDS = 60
+# What lines of this schema did not have from the first.
+LATER = ("split", "marks")
 
 
 class HistoryError(ValueError):
@@ -94,7 +96,8 @@ def _entry(path: Path, number: int, entry: Any) -> Line | Pin:
     try:
         if "pin" in entry:
             return Pin(*(_text(entry[name]) for name in ("pin", "name", "at")))
-        return checked_line(Line(**{field.name: entry[field.name] for field in fields(Line)}))
+        known = {field.name: entry[field.name] for field in fields(Line) if field.name in entry or field.name not in LATER}
+        return checked_line(Line(**known))
     except (TypeError, ValueError) as error:
         raise HistoryError(f"{path}, line {number}: {error}; name another file with --emt-history") from None
     except KeyError as error:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from emt_plugin.records import PairRecord, Row, RunRecord
+from emt_plugin.records import MARK, PairRecord, Row, RunRecord
 from emt_plugin.runs.compare import Measured, Rows, measured, missing
 
 SCHEMA = 1
@@ -35,11 +35,14 @@ class Line:
         policy: the same by policy, without accepted losses.
         verdict: None without one.
         images: hash over the evaluated images and labels.
-        outcomes: a bit for each image, set where it is right, images ordered by hash and occurrence; base64.
+        outcomes: a bit for each image, set where it is right, images ordered by hash and occurrence, or where they were taken
+            one by one in the fixed order; base64.
         flip_rate: share of images that flipped when measured again in the same run; None without ``--emt-repeat``.
         fingerprint: what else may move the numbers, by name.
         schema: of this line.
         chance: accuracy of one who does not look; None where it is not known.
+        split: images of the split, where images were taken one by one; None where their number was fixed beforehand.
+        marks: where they were taken one by one, for each image the mark of the images up to it.
     """
 
     run_id: str
@@ -63,6 +66,8 @@ class Line:
     fingerprint: Mapping[str, str]
     schema: int = SCHEMA
     chance: float | None = None
+    split: int | None = None
+    marks: str | None = None
 
     @property
     def accuracy(self) -> float | None:
@@ -77,15 +82,19 @@ class Line:
     @property
     def measured(self) -> Measured:
         """What another run can be compared with."""
+        outcomes = unpacked(self.outcomes, self.n) if self.outcomes else ()
         return Measured(
             run_id=self.run_id,
             scorer=self.scorer,
             images=self.images,
-            correct=unpacked(self.outcomes, self.n) if self.outcomes else (),
+            correct=() if self.split else outcomes,
             tolerance=self.policy,
             fingerprint=self.fingerprint,
             missing=missing(self.status, self.reason),
             chance=self.chance,
+            split=self.split,
+            one_by_one=outcomes if self.split else (),
+            marks=self.marks or "",
         )
 
 
@@ -102,6 +111,7 @@ def lines_of(run: RunRecord, rows: Rows) -> list[Line]:
 def _line(run: RunRecord, pair: PairRecord, rows: Sequence[Row]) -> Line:
     found = measured(run, pair, rows)
     gating = pair.gating
+    known = found.one_by_one if found.split else found.correct
     return Line(
         run_id=run.run_id,
         started=run.started,
@@ -119,10 +129,12 @@ def _line(run: RunRecord, pair: PairRecord, rows: Sequence[Row]) -> Line:
         policy=found.tolerance,
         verdict=gating.verdict if gating else None,
         images=found.images,
-        outcomes=packed(found.correct) if found.correct else None,
+        outcomes=packed(known) if known else None,
         flip_rate=pair.repeat.rate if pair.repeat else None,
         fingerprint=found.fingerprint,
         chance=found.chance,
+        split=found.split,
+        marks=found.marks or None if found.split else None,
     )
 
 
@@ -153,7 +165,8 @@ def checked_line(line: Line) -> Line:
     wanted: dict[str, tuple[type, ...]] = {
         **dict.fromkeys(("run_id", "started", "pair", "status", "images"), (str,)),
         **dict.fromkeys(("reason", "scorer", "reference", "verdict", "outcomes"), (str, type(None))),
-        **dict.fromkeys(("correct", "reference_correct"), (int, type(None))),
+        "marks": (str, type(None)),
+        **dict.fromkeys(("correct", "reference_correct", "split"), (int, type(None))),
         **dict.fromkeys(("low", "high", "tolerance", "flip_rate", "chance"), (int, float, type(None))),
         "n": (int,),
         "policy": (int, float),
@@ -169,4 +182,8 @@ def checked_line(line: Line) -> Line:
         raise TypeError("its fingerprint has a value that is no text")
     if line.outcomes and len(unpacked(line.outcomes, line.n)) != line.n:
         raise ValueError(f"its outcomes are not {line.n}")
+    if line.marks and len(line.marks) != MARK * line.n:
+        raise ValueError(f"its marks are not {line.n}")
+    if line.split is not None and not line.n <= line.split:
+        raise ValueError(f"its split has {line.split} images, and it has {line.n}")
     return line

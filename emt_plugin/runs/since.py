@@ -64,7 +64,8 @@ def _change(pair: str, before: Line | None, after: Line | None, run_id: str, why
     change = compare_measured(pair, before.measured, after.measured)
     if change.comparison and before.run_id != run_id:
         there = {"": "not in", "measured": "on other images or by another scorer in", "not measured": "not measured in"}[why]
-        return replace(change, reason=f"{there} run {run_id}; compared with run {before.run_id}")
+        reason = f"{there} run {run_id}; compared with run {before.run_id}"
+        return replace(change, reason=f"{reason}, {change.reason}" if change.reason else reason)
     return change
 
 
@@ -95,6 +96,9 @@ def _point(line: Line, before: Line | None, release: str | None) -> TrendPoint:
     # A pair that was not measured knows little of itself.
     known = before is not None and before.status == line.status == "measured"
     changed = [found.name for found in differences(before.fingerprint, line.fingerprint)] if before and known else []
+    if before and (before.split or line.split) and "images" in changed and alike(before.measured, line.measured):
+        # More images are no other images.
+        changed.remove("images")
     if before and known and before.reference != line.reference:
         changed.append("reference")
     return TrendPoint(
@@ -111,4 +115,5 @@ def _point(line: Line, before: Line | None, release: str | None) -> TrendPoint:
         tolerance=line.tolerance,
         changed=tuple(changed),
         release=release,
+        sequential=line.split is not None,
     )

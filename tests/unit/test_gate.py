@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 from scipy.stats import binomtest
 
-from emt_plugin.gate import Reference, Tolerance, chance_of, compare, with_holm, with_itself
+from emt_plugin.gate import Reference, Tolerance, chance_of, compare, compare_in_order, with_holm, with_itself
 from emt_plugin.gate.calibration import fewest_to_pass, passing_rate, power, size
 from emt_plugin.gate.comparison import Comparison, images_needed
 from emt_plugin.stats import PairedCounts, holm, tango_interval, tango_z
@@ -241,3 +241,37 @@ def test_chance_is_one_of_k_or_the_largest_class(labels: list[int], classes: int
 
 def test_a_record_that_does_not_know_chance_keeps_its_verdict() -> None:
     assert compare([True] * 9, [True] * 9, Reference("encoder", "e"), Tolerance(0.9, "x", 0.9)).verdict == "PASS"
+
+
+def in_order(model: list[bool], reference: list[bool], of: int, chance: float | None = None) -> Comparison:
+    return compare_in_order(model, reference, Reference("encoder", "e"), Tolerance(0.05, "x", 0.05), of, chance=chance)
+
+
+def test_image_by_image_a_verdict_is_of_the_whole_split() -> None:
+    """Of 100 images all are seen: the gap is what it is, and nothing is estimated."""
+    right = [True] * 100
+    for lost, verdict in ((0, "PASS"), (4, "PASS"), (5, "INCONCLUSIVE"), (6, "FAIL"), (50, "FAIL")):
+        found = in_order([index >= lost for index in range(100)][::-1], right, 100)
+        assert (found.verdict, found.low, found.high) == (verdict, -lost / 100, -lost / 100), lost
+        assert found.sequential is not None
+        assert (found.sequential.stopped_at, found.sequential.of) == (100, 100)
+
+
+def test_image_by_image_the_fixed_test_is_not_used_again() -> None:
+    """40 losses among 400 of 10,000 images: settled by Tango's test at a fixed number, and not whenever one stops."""
+    model = [index % 10 > 0 for index in range(400)]
+    fixed = compare(model, [True] * 400, Reference("encoder", "e"), Tolerance(0.05, "x", 0.05))
+    found = in_order(model[:150], [True] * 150, 10_000)
+    assert fixed.verdict == "FAIL"
+    assert (found.verdict, found.n_needed) == ("INCONCLUSIVE", None)
+    assert found.low < -0.05 < found.high
+    assert in_order(model, [True] * 400, 10_000).verdict == "FAIL"
+
+
+def test_image_by_image_pass_needs_a_reference_that_beats_chance() -> None:
+    guess = [index % 2 == 0 for index in range(300)]
+    found = in_order(guess, guess, 1000, chance=0.5)
+    assert (found.verdict, found.nothing_to_forget) == ("INCONCLUSIVE", True)
+    assert found.verdict_at(0.5) == "INCONCLUSIVE"
+    assert in_order(guess, guess, 1000, chance=0.1).verdict == "PASS"
+    assert in_order([False] * 300, guess, 1000, chance=0.5).verdict == "FAIL"

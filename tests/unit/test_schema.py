@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 from emt_plugin.analysis import Keep, Loss, Step, Trajectory
 from emt_plugin.analysis.trajectory import ClassLoss
 from emt_plugin.cli import main
-from emt_plugin.gate import Tolerance
+from emt_plugin.gate import Sequential, Tolerance
 from emt_plugin.records import (
     Difference,
     PairChange,
@@ -40,6 +40,7 @@ def full_pair() -> PairRecord:
     pair = make_pair(60, 30)
     tolerance = Tolerance(0.1, "tolerances.toml", 0.05, True, "run-0", "2026-01-01", "0123456789abcdef")
     comparison = replace(pair.comparisons[0], tolerance=tolerance, p_holm=0.25, n_needed=4000, chance=0.1)
+    comparison = replace(comparison, sequential=Sequential(90, 1000, beats_chance=False))
     return replace(
         pair,
         key=PairKey("model", "images", "checkpoint-2"),

@@ -129,11 +129,17 @@ def _row(point: TrendPoint) -> tuple[str, ...]:
         percent(point.accuracy) if point.accuracy is not None else "–",
         percent(point.reference) if point.reference is not None else "–",
         points(point.gap) if point.gap is not None else "–",
-        f"[{points(point.low)}, {points(point.high)}]" if point.low is not None and point.high is not None else "–",
+        _interval(point),
         point.verdict or ("NO VERDICT" if measured else point.status.replace("-", " ").upper()),
         ", ".join(point.changed) or "–",
         point.release or "–",
     )
+
+
+def _interval(point: TrendPoint) -> str:
+    if point.low is None or point.high is None:
+        return "–"
+    return f"[{points(point.low)}, {points(point.high)}]{' sequential' if point.sequential else ''}"
 
 
 def _title(point: TrendPoint) -> str:

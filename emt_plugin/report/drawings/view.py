@@ -79,6 +79,7 @@ class ReportView:
     against: str
     not_passed: tuple[str, ...]
     attention: tuple[str, ...]
+    stopped_early: str
     replayed: str
     repeats: tuple[tuple[str, ...], ...]
     changes: tuple[ChangesView, ...]
@@ -117,6 +118,7 @@ def report_view(run: RunRecord, rows: Mapping[str, Sequence[Row]], flips: Mappin
         attention=tuple(
             cut(text, MOST_LINE) for text in (*words.tower_warnings(run), *([run.reason] if run.reason else []), *loud)
         ),
+        stopped_early=words.stopped_early(run),
         replayed=words.replayed(run),
         repeats=tuple(since_words.repeat_rows(run)),
         changes=tuple(_changes(changes, run) for changes in run.changes),

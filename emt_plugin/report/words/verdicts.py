@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from emt_plugin.analysis.steps import CLEAN_ANSWER
 from emt_plugin.errors import one_line
-from emt_plugin.gate import Comparison
+from emt_plugin.gate import Comparison, Sequential
 from emt_plugin.records import Cost, PairRecord, RunRecord
 from emt_plugin.report.words.visible import cut
 
@@ -23,8 +23,8 @@ def points(difference: float) -> str:
 
 
 def interval(comparison: Comparison) -> str:
-    """The interval of the gap in points."""
-    return f"[{points(comparison.low)}, {points(comparison.high)}]"
+    """The interval of the gap in points, and that it is sequential where it holds whenever one stops."""
+    return f"[{points(comparison.low)}, {points(comparison.high)}]{' sequential' if comparison.sequential else ''}"
 
 
 def verdict(pair: PairRecord) -> str:
@@ -53,9 +53,27 @@ def verdict_line(pair: PairRecord) -> str:
     line = (
         f"{verdict(pair)} {pair.key.id}: {percent(model)} against {percent(reference)} of {against}, "
         f"gap {points(comparison.gap)} points, 90% interval {interval(comparison)}, "
-        f"tolerance {100 * comparison.tolerance.value:.3g} points ({comparison.tolerance.source}), {pair.n} images"
+        f"tolerance {100 * comparison.tolerance.value:.3g} points ({comparison.tolerance.source}), {images(comparison)}"
     )
     return f"{line}; {to_settle(pair)}" if comparison.verdict == "INCONCLUSIVE" else line
+
+
+def images(comparison: Comparison) -> str:
+    """On how many images a comparison is, and of how many where it was taken one by one."""
+    if comparison.sequential is None:
+        return f"{comparison.n} images"
+    return f"{comparison.sequential.stopped_at} images one by one of the split's {comparison.sequential.of}"
+
+
+def stopped_early(run: RunRecord) -> str:
+    """How many images were not needed; empty where all were measured."""
+    found = [pair.gating.sequential for pair in run.pairs if pair.gating and pair.gating.sequential]
+    if not found:
+        return ""
+    return (
+        f"verdicts were taken image by image (--emt-early-stop): {sum(pair.stopped_at for pair in found)} of the "
+        f"{sum(pair.of for pair in found)} images of the splits; they, and the intervals called sequential, are of whole splits"
+    )
 
 
 def to_settle(pair: PairRecord) -> str:
@@ -65,6 +83,8 @@ def to_settle(pair: PairRecord) -> str:
         return ""
     if comparison.nothing_to_forget:
         return nothing_to_forget(comparison)
+    if comparison.sequential:
+        return _to_settle_in_order(comparison.sequential)
     if comparison.n_needed is None:
         return "no number of images would settle this: the gap lies on the tolerance"
     if comparison.n_needed > pair.n_split:
@@ -75,11 +95,22 @@ def to_settle(pair: PairRecord) -> str:
     return f"about {comparison.n_needed} images would settle it at this gap and discordance: --emt-limit {comparison.n_needed}"
 
 
+def _to_settle_in_order(found: Sequential) -> str:
+    if found.stopped_at == found.of:
+        return "no number of images would settle this: the gap of the whole split is the tolerance"
+    return f"{found.stopped_at} images one by one do not settle it, and the split has {found.of}: raise --emt-limit"
+
+
 def nothing_to_forget(comparison: Comparison) -> str:
     """That a reference does not beat chance; empty where it does."""
     if not comparison.nothing_to_forget or comparison.chance is None:
         return ""
     _, reference = accuracies(comparison)
+    if comparison.sequential:
+        return (
+            f"{reference_name(comparison)} is not shown to beat chance ({percent(reference)} of {images(comparison)}, where "
+            f"{percent(comparison.chance)} takes no look at them)"
+        )
     return (
         f"{reference_name(comparison)} does not beat chance ({percent(reference)} of {comparison.n} images, where "
         f"{percent(comparison.chance)} takes no look at them), so there is nothing that could be forgotten: "

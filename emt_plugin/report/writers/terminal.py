@@ -20,6 +20,7 @@ from emt_plugin.report.words.verdicts import (
     points,
     reader_notes,
     replayed,
+    stopped_early,
     terms,
     to_settle,
     tower_warnings,
@@ -180,5 +181,5 @@ def notes(run: RunRecord) -> list[str]:
     said += [f"attention: {warning}" for warning in tower_warnings(run)]
     if run.reason and all(pair.gating for pair in run.pairs):
         said.append(f"incomplete: {run.reason}")
-    said += filter(None, (replayed(run), asked(run)))
+    said += filter(None, (stopped_early(run), replayed(run), asked(run)))
     return ["", *said] if said else []

@@ -1,0 +1,31 @@
+"""Which images were evaluated, as a hash, and that some are the first ones of others."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Iterator, Sequence
+from hashlib import sha256
+
+# Of a hash, what a mark is: three bytes, which are four characters.
+MARK_BYTES, MARK = 3, 4
+
+
+def images_hashes(labels: Sequence[str], images: Iterable[tuple[str, int, int]]) -> Iterator[str]:
+    """After each image the sha256 over the label names and the images so far, in hex.
+
+    Args:
+        labels: label names.
+        images: content hash, occurrence and label of each, in their order.
+    """
+    digest = sha256("\0".join(labels).encode())
+    for image, occurrence, label in images:
+        digest.update(f"{image}:{occurrence}:{label};".encode())
+        yield digest.hexdigest()
+
+
+def mark(images_hash: str) -> str:
+    """The beginning of such a hash in four characters; empty where it is none."""
+    try:
+        return base64.b64encode(bytes.fromhex(images_hash)[:MARK_BYTES]).decode()
+    except ValueError:
+        return ""
