@@ -15,7 +15,7 @@ from emt_plugin.records.typed import typed
 from emt_plugin.stats import LEVEL, wilson_interval
 from emt_plugin.store.files import write_atomically
 
-SCHEMA = 5
+SCHEMA = 6
 # Of a pair and of a comparison, what ``run.json`` spreads out among the other fields, by the names that it has there.
 KEY = ("model", "image_set", "checkpoint")
 TOLERANCE = {

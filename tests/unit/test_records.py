@@ -157,7 +157,7 @@ def test_a_record_of_the_first_schema_is_read(tmp_path: Path) -> None:
     assert RunRecord.read(tmp_path) == run
 
 
-@pytest.mark.parametrize("schema", [2, 3, 4])
+@pytest.mark.parametrize("schema", [2, 3, 4, 5])
 def test_records_of_later_schemas_are_read(tmp_path: Path, schema: int) -> None:
     folder = Path(__file__).parent / "records" / f"schema-{schema}"
     run = RunRecord.read(folder)

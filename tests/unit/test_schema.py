@@ -16,6 +16,7 @@ from emt_plugin.analysis.trajectory import ClassLoss
 from emt_plugin.cli import main
 from emt_plugin.gate import Sequential, Tolerance
 from emt_plugin.records import (
+    Cost,
     Difference,
     PairChange,
     PairKey,
@@ -52,6 +53,7 @@ def full_pair() -> PairRecord:
         replay=Replay(40, 60, "2026-01-01T00:00:00+00:00"),
         repeat=Repeat(2, 100, 3, 1, 0.01, 0.002, 0.04, (60, 61)),
         measurement="0123456789abcdef",
+        cost=Cost(70, 10, 900, 80, 0.25),
     )
 
 
@@ -195,7 +197,7 @@ def pair_of(content: dict[str, Any]) -> dict[str, Any]:
 
 BROKEN: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "a field of the run is missing": (lambda run: run.pop("complete"), "'complete' is a required property"),
-    "another schema": (lambda run: run.update(schema=4), "5 was expected"),
+    "another schema": (lambda run: run.update(schema=4), "6 was expected"),
     "a field of a pair is missing": (lambda run: pair_of(run).pop("n_split"), "'n_split' is a required property"),
     "a key that is not spread out": (lambda run: pair_of(run).update(key={"model": "m"}), "'key' was unexpected"),
     "an extra key": (lambda run: pair_of(run)["scores"][0].update(score=1), "'score' was unexpected"),
