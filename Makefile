@@ -19,11 +19,11 @@ bench: $(INSTALLED)
 TESTS := $(OFFLINE) OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -o emt=false
 
 test: $(INSTALLED) lint
-	$(TESTS) -m 'not thorough' $(ARGS)
+	$(TESTS) -m 'not thorough and not wide' $(ARGS)
 
-# Everything: kills, the wheel, long fine-tunings and nights, and every look at the report in a browser.
+# Everything but what `make browser` and `make models-doc` do alone: kills, the wheel, long fine-tunings and nights.
 test-all: $(INSTALLED) lint
-	EMT_BROWSER=full $(TESTS) $(ARGS)
+	$(TESTS) -m 'not wide' $(ARGS)
 
 # The gate and what stands on transformers, with the lowest versions that pyproject.toml allows, in an environment of its own.
 LOWEST := .venv-lowest
@@ -37,7 +37,7 @@ lowest: $(LOWEST)/.installed
 	$(OFFLINE) OMP_NUM_THREADS=1 $(LOWEST)/bin/pytest -n 2 -o emt=false -m 'not thorough' $(LOWEST_TESTS) $(ARGS)
 
 # What needs no model, so no torch either: reading, the gate, records and reports. For other Pythons without a download of GBs.
-CORE_TESTS := $(filter-out tests/unit/test_kinds.py,$(wildcard tests/unit/test_*.py))
+CORE_TESTS := $(addprefix tests/unit/test_,reading.py gate.py records.py report.py catalog.py merge.py run_commands.py)
 
 core: $(VENV)/.core
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -o emt=false -m 'not thorough' $(CORE_TESTS) $(ARGS)

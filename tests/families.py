@@ -9,13 +9,15 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pytest
 import torch
+from _pytest.mark import ParameterSet
 from tokenizers import processors
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedTokenizerFast
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
@@ -560,3 +562,18 @@ def _second_tokenizer() -> PreTrainedTokenizerFast:
         single="<s> $A </s>", special_tokens=[("<s>", 2), ("</s>", 3)]
     )
     return words
+
+
+# Families that stand for the others where time is short, and families so like others that only `make models-doc` tries them.
+QUICK = {"llava", "llava_next", "qwen2_5_vl", "qwen3_5", "internvl", "smolvlm", "gemma3", "paligemma", "mllama", "blip2_t5",
+         "instructblip_llama", "florence2"}  # fmt: skip
+WIDE = {"paligemma2", "qwen3_vl_moe", "paddleocr_vl", "video_llama_3", "gemma4", "internvl_qwen3", "ovis2", "janus",
+        "deepseek_vl_hybrid", "chameleon", "idefics", "git"}  # fmt: skip
+
+
+def each(names: Iterable[str]) -> list[ParameterSet]:
+    """Families as parameters of a test, marked by how often they are tried."""
+    return [
+        pytest.param(name, id=name, marks=pytest.mark.wide if name in WIDE else () if name in QUICK else pytest.mark.thorough)
+        for name in names
+    ]

@@ -82,7 +82,7 @@ def claims() -> set[tuple[str, str]]:
     for test in SHOWS.values():
         module = test_families if hasattr(test_families, test) else test_finetune_families
         for mark in getattr(module, test).pytestmark:
-            found |= {(test, name) for name in mark.args[1]}
+            found |= {(test, parameters.id) for parameters in mark.args[1]}
     return found
 
 

@@ -22,7 +22,7 @@ from emt_plugin.models.processors import load_processor, missing_package
 from emt_plugin.models.transformers_backend import TransformersBackend
 from emt_plugin.models.vision.sight import tower_of
 from emt_plugin.store import Store
-from tests.families import FAMILIES, TOWER, save_family
+from tests.families import FAMILIES, TOWER, each, save_family
 
 
 def picture(seed: int, width: int, height: int) -> Image.Image:
@@ -161,7 +161,7 @@ def shared(*sequences: list[int]) -> int:
     return length
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", each(FAMILIES))
 def test_answers_equal_plain_generate(name: str, folder: Path) -> None:
     backend = loaded(name, folder)[0]
     for images in (ONE_SIZE, SEVERAL):
@@ -170,7 +170,7 @@ def test_answers_equal_plain_generate(name: str, folder: Path) -> None:
         assert len(set(said)) > 1
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", each(FAMILIES))
 def test_labels_are_ranked_as_the_loss_of_the_whole_text_says(name: str, folder: Path) -> None:
     backend = loaded(name, folder)[0]
     for images in (ONE_SIZE, SEVERAL):
@@ -186,7 +186,7 @@ SEEING = [name for name in FAMILIES if name not in {"mllama", "kosmos2", "idefic
 TOWERS = [name for name in SEEING if name != "chameleon"]
 
 
-@pytest.mark.parametrize("name", SEEING)
+@pytest.mark.parametrize("name", each(SEEING))
 def test_features_are_what_the_model_says_an_image_has(name: str, folder: Path) -> None:
     backend, processor, model = loaded(name, folder)
     for images in (ONE_SIZE, SEVERAL):
@@ -210,7 +210,7 @@ def test_features_are_what_the_model_says_an_image_has(name: str, folder: Path) 
             assert seen.features["projector"] == pytest.approx(projector.mean(0).tolist(), abs=1e-4)
 
 
-@pytest.mark.parametrize("name", TOWERS)
+@pytest.mark.parametrize("name", each(TOWERS))
 def test_a_second_checkpoint_with_the_same_tower_runs_no_vision_forward(
     name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,7 +245,9 @@ def test_a_second_checkpoint_with_the_same_tower_runs_no_vision_forward(
         assert one.features["projector"] == pytest.approx(other.features["projector"], abs=1e-4)
 
 
-@pytest.mark.parametrize("name", ["idefics3", "smolvlm", "gemma3", "paligemma", "aya_vision", "llava_onevision", "vipllava"])
+@pytest.mark.parametrize(
+    "name", each(["idefics3", "smolvlm", "gemma3", "paligemma", "aya_vision", "llava_onevision", "vipllava"])
+)
 def test_equal_weights_make_a_tower_the_models_own(name: str, folder: Path) -> None:
     model = loaded(name, folder)[2]
     tower = tower_of(model)
@@ -268,7 +270,7 @@ EXPANDED = {"qwen3_5", "florence2", "kosmos2", "chameleon"}
 ONE_BY_ONE = {"idefics", "git"}
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", each(FAMILIES))
 def test_labels_are_ranked_behind_one_prefill(name: str, folder: Path) -> None:
     backend = loaded(name, folder)[0]
     for images in (ONE_SIZE, SEVERAL):

@@ -24,7 +24,7 @@ from emt_plugin.models.families import PREFIX_MODELS
 from emt_plugin.models.transformers_backend import TransformersBackend
 from emt_plugin.models.vision.sight import tower_of
 from tests.compute.test_families import SEVERAL, inputs_of, loaded, prompt_of, shared
-from tests.families import FAMILIES
+from tests.families import FAMILIES, each
 
 ENCODED = ("blip2_t5", "instructblip_t5", "florence2")
 # No part of the first is known to be the projector alone; the last take a text with its image in ways of their own.
@@ -71,7 +71,7 @@ def by_hand(name: str, folder: Path, image: Image.Image, answer: str) -> tuple[f
         return float(model(**whole, labels=targets).loss) * tokens, tokens
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", each(TRAINED))
 def test_the_loss_of_a_batch_is_that_of_its_conversations(name: str, folder: Path) -> None:
     parts = [by_hand(name, folder, image, answer) for image, answer in zip(PICTURES, ANSWERS, strict=True)]
     batch = batch_of(name, folder)
@@ -81,7 +81,7 @@ def test_the_loss_of_a_batch_is_that_of_its_conversations(name: str, folder: Pat
     assert loss == pytest.approx(sum(part for part, _ in parts) / sum(tokens for _, tokens in parts), abs=1e-4)
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", each(TRAINED))
 def test_a_step_moves_the_language_model_and_the_projector_alone(name: str, folder: Path) -> None:
     batch = batch_of(name, folder)
     model = AutoModelForImageTextToText.from_pretrained(folder / name, dtype=torch.float32)
@@ -103,7 +103,7 @@ def test_a_step_moves_the_language_model_and_the_projector_alone(name: str, fold
     assert all(torch.equal(value, after[key]) for key, value in tower.items())
 
 
-@pytest.mark.parametrize("name", ["paligemma", "instructblip_llama", "kosmos2", "qwen2_5_vl", "smolvlm", "mllama"])
+@pytest.mark.parametrize("name", each(["paligemma", "instructblip_llama", "kosmos2", "qwen2_5_vl", "smolvlm", "mllama"]))
 def test_the_adapter_is_a_model_again(name: str, folder: Path, tmp_path: Path) -> None:
     loaded(name, folder)
     catalog = Catalog.load()
@@ -122,7 +122,7 @@ def test_the_adapter_is_a_model_again(name: str, folder: Path, tmp_path: Path) -
     assert before != after
 
 
-@pytest.mark.parametrize("name", ENCODED)
+@pytest.mark.parametrize("name", each(ENCODED))
 def test_a_family_that_is_trained_otherwise_is_one_sentence(name: str, folder: Path) -> None:
     why = "it reads a prompt with an encoder of its own, which this training does not do"
     with pytest.raises(CouldNotRun, match=f"cannot be fine-tuned here: {why}$"):
