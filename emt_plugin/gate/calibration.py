@@ -208,7 +208,7 @@ def early_stopping() -> list[str]:
         "",
         "It does not save where the gap lies near minus the tolerance (two points from it, half to nine tenths of 1,000 or",
         "2,000 images are measured), where the split is small, or against a fixed number that was planned for the very gap",
-        "and discordance: half of the splits stop by about that number, and one in ten takes twice as many or more. What it",
+        "and discordance: half of the splits stop by about that number, and of 10,000 one in ten takes twice as many. What it",
         "saves is planning, and most of a large split where the verdict is clear. At a discordance of 0.3 a gap that is five",
         "points from minus the tolerance takes half of the splits of 10,000 more than 6 % of the images; at 0.2 and less it",
         "does not.",
