@@ -171,8 +171,7 @@ def _why_not(before: Measured, after: Measured) -> str:
     for one, when in ((after, "now"), (before, f"in run {before.run_id}")):
         if one.missing:
             return f"{one.missing} {when}"
-    one_by_one = bool(before.split or after.split)
-    if before.images != after.images and one_by_one and before.n and after.n:
+    if (before.split or after.split) and before.n and after.n:
         why_not = _why_no_common_beginning(before, after)
         if why_not:
             return why_not

@@ -141,3 +141,24 @@ def test_an_accepted_loss_that_is_set_aside_is_none(run: Start, suite: Path) -> 
     done = run(*DIGITS, "--emt-early-stop", "--emt-tolerances", "accepted.toml", "--emt-tolerance", "0.1")
     assert done.code == 0, done.output
     assert json.loads((done.place / "run.json").read_text())["settings"]["compute"]["early_stop"] is True
+
+
+def test_by_the_fixture_too(run: Start, suite: Path) -> None:
+    (suite / "test_forgetting.py").unlink()
+    (suite / "test_own.py").write_text(
+        "def test_holds(emt):\n"
+        "    pair = emt.check('llava-mini', 'digits-mini', tolerance=0.1)\n"
+        "    assert pair.gating.sequential.stopped_at == pair.n < pair.n_split\n"
+    )
+    done = run("--emt-early-stop")
+    assert done.code == 0, done.output
+    assert done.record["pairs"][0]["comparisons"][0]["sequential"]["beats_chance"] is True
+
+
+def test_what_the_fixture_asks_for_may_need_all_images(run: Start, suite: Path) -> None:
+    (suite / "test_forgetting.py").unlink()
+    (suite / "accepted.toml").write_text('[pair."llava-mini-forgot/digits-mini"]\naccepted_loss = 0.2\n')
+    (suite / "test_own.py").write_text("def test_holds(emt):\n    emt.check('llava-mini-forgot', 'digits-mini')\n")
+    done = run("--emt-early-stop", "--emt-tolerances", "accepted.toml")
+    assert done.code == 3, done.output
+    assert "the accepted loss of llava-mini-forgot/digits-mini is of all images; leave --emt-early-stop out" in done.output

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from emt_plugin.cli import main
-from emt_plugin.records import RunRecord, read_flips, read_predictions
+from emt_plugin.records import Row, RunRecord, read_flips, read_predictions
+from emt_plugin.runs.beside import rows_of
+from emt_plugin.runs.compare import compare_runs
 from emt_plugin.runs.history import read_history
 from tests.plugin.conftest import REPOSITORY, Run
 
@@ -164,3 +166,31 @@ def test_a_mistake_is_said_before_anything_runs(run: Start, options: tuple[str, 
     assert done.code == 4, done.output
     assert message in done.output
     assert "Traceback" not in done.output
+
+
+def test_nights_that_stop_at_different_images(run: Start, suite: Path) -> None:
+    """The tuned model loses where its base holds: the second night stops sooner, and both share its images."""
+    catalog = suite / "catalog.toml"
+    few = ("--emt-catalog", str(catalog), "--emt-model", "tuned", "--emt-image-set", "digits-mini", "--emt-early-stop")
+    nights = []
+    for source in ("llava-mini", "llava-mini-forgot"):
+        catalog.write_text(f'[models.tuned]\nsource = "bundled:{source}"\nencoder = "bundled:clip-mini"\n')
+        nights.append(run(*few, "--emt-history", "history.jsonl").place)
+    first, second = (read_predictions(place, "tuned__digits-mini") for place in nights)
+    count = min(len(first), len(second))
+    assert len(first) != len(second)
+    lost = sum(then.correct and not now.correct for then, now in zip(first, second, strict=False))
+    assert [row.image for row in first[:count]] == [row.image for row in second[:count]]
+    (by_history,) = RunRecord.read(nights[1]).changes
+    for changes in (by_history, compare_runs(*both(nights[0]), *both(nights[1]))):
+        (change,) = changes.pairs
+        assert change.comparison is not None, change.reason
+        assert (change.comparison.n, change.comparison.n01) == (count, lost)
+        assert f"on the first {count} images of the order" in str(change.reason)
+        assert "images" not in {difference.name for difference in change.differences}
+    assert main(["compare", *map(str, nights)]) in (1, 7)
+
+
+def both(folder: Path) -> tuple[RunRecord, dict[str, list[Row]]]:
+    run = RunRecord.read(folder)
+    return run, rows_of(folder, run)

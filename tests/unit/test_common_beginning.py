@@ -93,10 +93,17 @@ def test_a_run_of_a_fixed_number_has_its_order_in_its_folder_alone(tmp_path: Pat
     found = by_folders(GOOD[:300], LOST, one_by_one=False)
     assert found.comparison is not None
     assert (found.comparison.n, found.comparison.n01) == (300, 40)
-    one, two = night("one", 1, GOOD, one_by_one=False), night("two", 2, LOST[:300])
+    one = night("one", 1, GOOD, one_by_one=False)
     append(tmp_path / "history.jsonl", lines_of(*one))
-    (changes,) = changes_since(read_history(tmp_path / "history.jsonl"), lines_of(*two))
-    assert "`emt compare` has it from their folders" in str(changes.pairs[0].reason)
+    # Some of its images, and all of them.
+    for count in (300, 400):
+        two = night("two", 2, LOST[:count])
+        (changes,) = changes_since(read_history(tmp_path / "history.jsonl"), lines_of(*two))
+        assert changes.pairs[0].comparison is None
+        assert "`emt compare` has it from their folders" in str(changes.pairs[0].reason)
+        (found,) = compare_runs(*one, *two).pairs
+        assert found.comparison is not None
+        assert (found.comparison.n, found.comparison.n01) == (count, 40)
 
 
 def test_the_trend_says_so_and_more_images_are_no_other_images(tmp_path: Path) -> None:
