@@ -16,6 +16,7 @@ from emt_plugin.analysis.trajectory import ClassLoss
 from emt_plugin.cli import main
 from emt_plugin.gate import Tolerance
 from emt_plugin.records import (
+    Cost,
     Difference,
     PairChange,
     PairKey,
@@ -51,6 +52,7 @@ def full_pair() -> PairRecord:
         replay=Replay(40, 60, "2026-01-01T00:00:00+00:00"),
         repeat=Repeat(2, 100, 3, 1, 0.01, 0.002, 0.04, (60, 61)),
         measurement="0123456789abcdef",
+        cost=Cost(101, 1, 9000, 500, 0.0275),
     )
 
 
