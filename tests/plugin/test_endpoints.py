@@ -340,6 +340,32 @@ def test_settings_that_are_not_taken_are_left_out_and_recorded(suite: Path, gate
     assert no_key(suite)
 
 
+def test_jpeg_is_an_option_that_is_recorded_and_no_answer_to_png(suite: Path, gate: Gate) -> None:
+    with serving(lambda *_: completion("7")) as (url, seen):
+        catalog(suite, url, 'revision = "1"')
+        gate()
+        catalog(suite, url, 'revision = "1"\nimage = "jpeg"')
+        done = gate()
+    assert Counter(asked.image.format for asked in seen) == {"PNG": N + 1, "JPEG": N + 1}
+    assert done.pair("served/mnist-mini")["model_facts"]["generation"]["image"] == "jpeg"
+
+
+def test_a_repeat_asks_anew_and_keeps_nothing_of_it(suite: Path, gate: Gate) -> None:
+    said: Counter[str] = Counter()
+
+    def answer(asked: Asked, _: int) -> Said:
+        said[asked.pixels] += 1
+        return completion("7" if said[asked.pixels] == 1 else "4")
+
+    with serving(answer) as (url, seen):
+        catalog(suite, url, 'revision = "1"')
+        repeat = gate("--emt-repeat", "2").pair("served/mnist-mini")["repeat"]
+        assert repeat["answers"] == repeat["n"] == N
+        assert len(seen) == 2 * N + 1
+        assert {row["answer"] for row in rows(gate())} == {"7"}
+        assert len(seen) == 2 * N + 1
+
+
 def test_no_more_is_asked_than_may_be_spent(suite: Path, gate: Gate) -> None:
     # A request is 100 tokens in and 5 out: $0.001.
     with serving(lambda *_: completion("7")) as (url, seen):
