@@ -12,6 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from emt_plugin.catalog import Catalog, CatalogError, ImageSetSpec, ModelSpec
+from emt_plugin.catalog.endpoints import PREFIX
 from emt_plugin.cli import serve
 from emt_plugin.cli.runs import add_run_commands
 from emt_plugin.errors import CouldNotRun
@@ -135,6 +136,8 @@ def _finetune(options: argparse.Namespace) -> int:
     names = [field.name for field in fields(FinetuneSettings) if hasattr(options, field.name)]
     settings = FinetuneSettings(**{name: getattr(options, name) for name in names})
     model, image_set = catalog.model(options.model), catalog.image_set(options.image_set)
+    if model.endpoint:
+        raise CatalogError(f"{options.model} is behind an endpoint, where nothing is fine-tuned; name a folder or a hub id")
     out = options.out or Path("runs") / f"{model.id}-{options.method}-{image_set.id}"
     done = finetune(model, image_set, out, settings, options.dtype, options.device)
     if os.environ.get("RANK", "0") == "0":
@@ -146,9 +149,8 @@ def _models(options: argparse.Namespace) -> int:
     catalog = Catalog.load(options.catalog)
     for name, entry in catalog.models.items():
         aliases = f" (also {', '.join(entry['aliases'])})" if entry.get("aliases") else ""
-        print(
-            f"{name}{aliases}: {entry.get('source') or catalog.model(name).source}, encoder {entry.get('encoder', 'unknown')}"
-        )
+        source = entry.get("source") or f"{PREFIX}{entry['endpoint']['model']}"
+        print(f"{name}{aliases}: {source}, encoder {entry.get('encoder', 'unknown')}")
     return 0
 
 

@@ -80,7 +80,7 @@ def test_what_it_does_not_show_is_refused_before_the_first_image(suite: Path, po
     ("name", "sentence"),
     [
         ("broken", "the backend 'broken' (no_such_module:Backend) cannot be imported"),
-        ("parot", "unknown backend 'parot'; known: transformers, parrot, broken"),
+        ("parot", "unknown backend 'parot'; known: transformers, endpoint, parrot, broken"),
     ],
 )
 def test_one_that_is_not_there_is_a_usage_error(suite: Path, polly: Path, name: str, sentence: str) -> None:

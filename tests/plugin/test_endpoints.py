@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from emt_plugin.catalog import Catalog
+from emt_plugin.cli import main
 from emt_plugin.data import load_image_set
 from tests.endpoints import KEY, MODEL, Asked, Said, completion, refusal, serving
 from tests.plugin.conftest import Run, environment, in_a_process
@@ -154,7 +155,7 @@ def test_a_pinned_revision_is_replayed_and_another_is_not(suite: Path, gate: Gat
         assert len(seen) == 2 * (N + 1)
 
 
-@pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["serial", "n2"])
+@pytest.mark.parametrize("workers", [(), pytest.param(("-n2",), marks=pytest.mark.thorough)], ids=["serial", "n2"])
 def test_a_killed_run_goes_on_and_asks_nothing_twice(suite: Path, workers: tuple[str, ...], gate: Gate) -> None:
     slow = 0.05
 
@@ -340,6 +341,32 @@ def test_settings_that_are_not_taken_are_left_out_and_recorded(suite: Path, gate
     assert no_key(suite)
 
 
+def test_jpeg_is_an_option_that_is_recorded_and_no_answer_to_png(suite: Path, gate: Gate) -> None:
+    with serving(lambda *_: completion("7")) as (url, seen):
+        catalog(suite, url, 'revision = "1"')
+        gate()
+        catalog(suite, url, 'revision = "1"\nimage = "jpeg"')
+        done = gate()
+    assert Counter(asked.image.format for asked in seen) == {"PNG": N + 1, "JPEG": N + 1}
+    assert done.pair("served/mnist-mini")["model_facts"]["generation"]["image"] == "jpeg"
+
+
+def test_a_repeat_asks_anew_and_keeps_nothing_of_it(suite: Path, gate: Gate) -> None:
+    said: Counter[str] = Counter()
+
+    def answer(asked: Asked, _: int) -> Said:
+        said[asked.pixels] += 1
+        return completion("7" if said[asked.pixels] == 1 else "4")
+
+    with serving(answer) as (url, seen):
+        catalog(suite, url, 'revision = "1"')
+        repeat = gate("--emt-repeat", "2").pair("served/mnist-mini")["repeat"]
+        assert repeat["answers"] == repeat["n"] == N
+        assert len(seen) == 2 * N + 1
+        assert {row["answer"] for row in rows(gate())} == {"7"}
+        assert len(seen) == 2 * N + 1
+
+
 def test_no_more_is_asked_than_may_be_spent(suite: Path, gate: Gate) -> None:
     # A request is 100 tokens in and 5 out: $0.001.
     with serving(lambda *_: completion("7")) as (url, seen):
@@ -416,6 +443,49 @@ def test_what_is_no_endpoint_is_said_without_the_key(
     assert sentence in done.output
     assert KEY not in done.output
     assert not [path for path in (suite / "reports").rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (("--emt-checkpoint", "runs/*"), "endpoint:x is behind an endpoint, which serves no checkpoints"),
+        (("--emt-reference", "endpoint:x"), "--emt-reference endpoint:x is the model itself"),
+        (("--emt-max-cost", "1"), "--emt-max-cost needs price_in and price_out"),
+        (("--emt-max-cost", "0"), "--emt-max-cost 0 is no amount of US dollars"),
+        (("--emt-max-cost", "much"), "--emt-max-cost much is no amount of US dollars"),
+    ],
+)
+def test_what_means_nothing_of_an_endpoint_is_a_usage_error(
+    run: Gate, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...], sentence: str
+) -> None:
+    monkeypatch.setenv("EMT_MODEL_BASE_URL", "http://localhost:1/v1")
+    done = run("--emt-model", "endpoint:x", "--emt-image-set", "mnist-mini", *more)
+    assert done.code == 4, done.output
+    assert sentence in done.output
+
+
+def test_a_limit_of_costs_needs_a_model_that_costs(run: Gate) -> None:
+    done = run("--emt-max-cost", "1")
+    assert done.code == 4
+    assert "--emt-max-cost is for models behind endpoints, and there is none" in done.output
+
+
+def test_a_revision_may_be_pinned_on_the_command_line(run: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(lambda *_: completion("7")) as (url, seen):
+        monkeypatch.setenv("EMT_MODEL_BASE_URL", url)
+        for revision, requests in (("1", 5), ("1", 5), ("2", 10)):
+            run("--emt-model", f"endpoint:{MODEL}", "--emt-revision", revision, "--emt-image-set", "mnist-mini",
+                "--emt-encoder", "clip-mini", "--emt-limit", "4")  # fmt: skip
+            assert len(seen) == requests
+
+
+def test_the_commands_know_of_endpoints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "emt.toml").write_text('[models.x.endpoint]\nmodel = "a/b"\n')
+    assert main(["models", "--catalog", str(tmp_path / "emt.toml")]) == 0
+    assert "x: endpoint:a/b, encoder unknown" in capsys.readouterr().out
+    (tmp_path / "emt.toml").write_text(ENTRY.format(url="http://localhost:1/v1", more="", model=MODEL))
+    assert main(["finetune", "--model", "served", "--image-set", "mnist-mini", "--catalog", str(tmp_path / "emt.toml")]) == 1
+    assert "is behind an endpoint, where nothing is fine-tuned" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("url", [f"https://user:{KEY}@host/v1", f"https://host/v1?api_key={KEY}", f"https://host/v1#{KEY}"])

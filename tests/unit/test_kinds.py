@@ -115,3 +115,9 @@ def test_every_wrong_answer_has_exactly_one_kind(answer: str, label: int) -> Non
 def test_another_label_set_is_refused() -> None:
     with pytest.raises(ValueError, match="another label set"):
         scorer("mnist").score(Observation(answer="8"), 0, KNOWN["cifar10"])
+
+
+def test_what_a_filter_withheld_is_no_answer_whatever_it_says() -> None:
+    scorer = AnswerScorer(ScorerContext(("cat", "dog")))
+    score = scorer.score(Observation(answer="a dog", withheld=True), 1, ("cat", "dog"))
+    assert (score.prediction, score.correct, score.kind, score.well_formed) == (None, False, "withheld by a filter", False)

@@ -39,6 +39,7 @@ PROBE_SIDE = 64
 # What an endpoint may add to the name that it was asked for: a date, a version or a revision.
 DATED = r"([-@:](\d{4}(-\d\d){1,2}|\d{3,8}|main|latest|[0-9a-f]{40}))?"
 JPEG_QUALITY = 95
+MOST_SYSTEMS = 20
 
 
 class EndpointBackend(Backend):
@@ -169,7 +170,7 @@ class EndpointBackend(Backend):
             words = Words(
                 who="the endpoint",
                 key=key,
-                model="name one that it serves",
+                model="name one that it serves, at an address that ends in /v1",
                 address=f"set {URL} or base_url to its address that ends in /v1",
                 question="a question with an image",
             )
@@ -219,8 +220,9 @@ class EndpointBackend(Backend):
             CouldNotRun: it is another model than the one that was asked, or than the one that answered before.
         """
         with self._lock:
-            if reply.system and reply.system not in (self._kept(SYSTEMS) or []):
-                self._about.put({SYSTEMS: [*(self._kept(SYSTEMS) or []), reply.system]})
+            systems = self._kept(SYSTEMS) or []
+            if reply.system and reply.system not in systems and len(systems) < MOST_SYSTEMS:
+                self._about.put({SYSTEMS: [*systems, reply.system]})
             if not reply.model or reply.model == self._served:
                 return
             if self._served:
@@ -248,7 +250,7 @@ class EndpointBackend(Backend):
 def _key(spec: EndpointSpec) -> str:
     if spec.api_key_env is None:
         return NO_KEY
-    key = os.environ.get(spec.api_key_env, "")
+    key = os.environ.get(spec.api_key_env, "").strip()
     if not key and spec.api_key_env != KEY:
         raise CouldNotRun(f"the key of {spec.model} at {spec.place} is not there; set {spec.api_key_env}")
     return key or NO_KEY

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from threading import Lock
+from threading import Event, Lock
 from typing import Any, TypeVar
 
 from emt_plugin.addresses import Address
@@ -184,8 +184,8 @@ class ChatClient:
             text=None if text is None and not refusal else without(text or refusal or ""),
             withheld=finish == "content_filter" or bool(refusal),
             finish=without(finish or ""),
-            model=without(one_line(_text(found.get("model")) or "")),
-            system=without(one_line(_text(found.get("system_fingerprint")) or "")),
+            model=without(one_line(_text(found.get("model")) or ""))[:SHOWN],
+            system=without(one_line(_text(found.get("system_fingerprint")) or ""))[:SHOWN],
             tokens_in=_count(tokens.get("prompt_tokens")),
             tokens_out=_count(tokens.get("completion_tokens")),
             retries=retries,
@@ -221,12 +221,25 @@ def each(items: Iterable[Item], do: Callable[[Item], None], concurrency: int) ->
     Raises:
         Exception: the first that ``do`` raised.
     """
+    failed = Event()
+
+    def do_unless_failed(item: Item) -> None:
+        if failed.is_set():
+            return
+        try:
+            do(item)
+        except BaseException:
+            failed.set()
+            raise
+
     with ThreadPoolExecutor(concurrency) as pool:
-        under_way = [pool.submit(do, item) for item in items]
+        under_way = [pool.submit(do_unless_failed, item) for item in items]
         try:
             for done in as_completed(under_way):
                 done.result()
         except BaseException:
+            # The user may have stopped the wait.
+            failed.set()
             pool.shutdown(cancel_futures=True)
             raise
 
@@ -248,7 +261,8 @@ def _kind(body: bytes) -> str:
 
 
 def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
+    """A string that can be written; JSON has halves of signs that cannot."""
+    return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else None
 
 
 def _count(value: Any) -> int | None:

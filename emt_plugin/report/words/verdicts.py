@@ -347,4 +347,6 @@ def _honest(pair: PairRecord) -> str:
     """What to compare with instead of an encoder that gates and is not the model's own."""
     if pair.gating is None or pair.gating.reference.kind != "encoder":
         return ""
+    if pair.model_facts.get("device") == "elsewhere":
+        return "; an honest reference is --emt-reference BASE, the model that it was tuned from"
     return "; honest references are --emt-reference probe and --emt-reference BASE, the model that it was tuned from"
