@@ -14,7 +14,7 @@ from emt_plugin.evaluation.leases import Lease, take
 from emt_plugin.models.backend import ELSEWHERE, Backend, Request
 from emt_plugin.models.checkpoint import Checkpoint, find
 from emt_plugin.models.checkpoint_backend import checkpoint_identity
-from emt_plugin.models.devices import default_device, device_memory, device_name
+from emt_plugin.models.devices import default_device, device_memory, device_name, refuse_missing_device
 from emt_plugin.models.registry import BackendError, backend_factory, provider
 from emt_plugin.scoring import Want
 from emt_plugin.settings import Compute
@@ -283,6 +283,7 @@ class ModelLoader:
         size += encoder.checkpoint.bytes_needed(dtype) if encoder else 0
         if not size:
             return None
+        refuse_missing_device(device)
         return take(device_name(device), size, self._compute.memory or device_memory(device), spec.id, self._say)
 
     def _load(self, model: Model) -> Loaded:
