@@ -66,7 +66,7 @@ def _build(config: pytest.Config) -> Settings:
         raise pytest.UsageError(f"emt: --emt-reference {option.emt_reference} is the model itself; name another")
     for model in (*models, *([reference] if reference else [])):
         backend_factory(model.backend)
-    if option.emt_max_cost:
+    if _money(option.emt_max_cost):
         _check_prices([*models, *([reference] if reference else [])])
     runs = _trajectories(config, catalog, models)
     if runs:
