@@ -78,7 +78,7 @@ def _build(config: pytest.Config) -> Settings:
             f"emt: --emt-revision {option.emt_revision} is of a hub's repository, and {models[0].source} is a folder: "
             f"leave it out"
         )
-    if option.emt_max_cost:
+    if _money(option.emt_max_cost):
         _check_prices([*models, *([reference] if reference else [])])
     runs = _trajectories(config, catalog, models)
     if runs:

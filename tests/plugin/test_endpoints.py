@@ -148,6 +148,7 @@ def test_a_pinned_revision_is_replayed_and_another_is_not(suite: Path, gate: Gat
         assert len(seen) == N + 1
         again = gate()
         assert again.pair("served/mnist-mini")["replay"]["replayed"] == N
+        assert "whose weights nobody verified: nothing in this run" in again.output
         assert len(seen) == N + 1
         assert "taken to be those of 2026-11-01" in again.pair("served/mnist-mini")["model_facts"]["fingerprint"]
         catalog(suite, url, 'revision = "2026-12-01"')

@@ -233,6 +233,8 @@ def replayed(run: RunRecord) -> str:
 
 def cost_words(cost: Cost) -> str:
     """What was asked of endpoints, and what that cost where prices are known."""
+    if not cost.requests:
+        return "nothing in this run"
     again = f" ({cost.retries:,} of them again)" if cost.retries else ""
     money = "" if cost.money is None else f", ${cost.money:,.4f}"
     counted = cost.tokens_in or cost.tokens_out
