@@ -64,7 +64,7 @@ NAMES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "paddleocr_vl": ("PaddleOCR-VL", ()),
     "video_llama_3": ("VideoLLaMA3", ()),
     "gemma4": ("Gemma 4", ()),
-    "internvl_qwen3": ("InternVL 3.5, Qwen3 inside", ()),
+    "internvl_qwen3": ("InternVL, Qwen3 inside", ()),
     "ovis2": ("Ovis2", ()),
     "janus": ("Janus", ()),
     "deepseek_vl_hybrid": ("DeepSeek-VL, two towers", ()),
@@ -129,7 +129,8 @@ def models() -> str:
     for name, entry in Catalog.load().models.items():
         if not str(entry["source"]).startswith(BUNDLED):
             reference = f"`{entry['encoder']}`" if "encoder" in entry else entry.get("reference", BY_SHAPE)
-            link = f"[{entry['source']}](https://huggingface.co/{entry['source']})"
+            hub = f"[{entry['source']}](https://huggingface.co/{entry['source']})"
+            link = "a pipeline: [backends.md](backends.md)" if "backend" in entry else hub
             rows.append((f"`{name}`", link, entry.get("licence", "–"), reference))
     return _table([("name", "hub id", "licence", "reference by default"), *rows])
 
