@@ -173,7 +173,7 @@ def test_a_judge_that_fails_is_an_incomplete_run(suite: Path) -> None:
         suite, ("--emt-image-set", "mnist-mini", "--emt-limit", "20", "--emt-scorer", "answer,judge"), variables
     )
     assert done.code == 3, done.output
-    assert "the judge at http://127.0.0.1:9/v1 cannot be reached after 1 tries" in done.output
+    assert "the judge at http://127.0.0.1:9/v1 cannot be reached after 1 try" in done.output
     assert "Traceback" not in done.output
 
 
