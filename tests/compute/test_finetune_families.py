@@ -26,6 +26,7 @@ from emt_plugin.models.vision.sight import tower_of
 from tests.compute.test_families import SEVERAL, inputs_of, loaded, prompt_of, shared
 from tests.families import FAMILIES, each
 
+pytestmark = pytest.mark.thorough
 ENCODED = ("blip2_t5", "instructblip_t5", "florence2")
 # No part of the first is known to be the projector alone; the last take a text with its image in ways of their own.
 UNTRAINED = {"paddleocr_vl", "video_llama_3", "gemma4", "ovis2", "janus", "chameleon", "idefics", "git"}

@@ -92,6 +92,7 @@ def test_a_plain_loop_stops_at_the_same_image(run: Start, model: str, image_set:
     assert same == (stopped_at == len(rows))
 
 
+@pytest.mark.thorough
 def test_workers_batches_and_the_store_stop_at_the_same_image(run: Start) -> None:
     common = (*DIGITS, "--emt-image-set", "mnist-mini", "--emt-early-stop")
     found = []

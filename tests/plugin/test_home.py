@@ -21,6 +21,7 @@ def started(folder: Path, *arguments: str) -> Run:
     return in_a_process(folder, ["-p", "no:cacheprovider", *arguments, *FEW])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("settings", ["none", "theirs", "mine"])
 def test_a_run_writes_where_it_was_started(tmp_path: Path, settings: str) -> None:
     mine, other = tmp_path / "mine", tmp_path / "other"

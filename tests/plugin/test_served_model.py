@@ -11,7 +11,7 @@ from emt_plugin.catalog import Catalog
 from tests.judges import served
 from tests.plugin.conftest import Run, in_a_process
 
-pytestmark = pytest.mark.own_store
+pytestmark = [pytest.mark.own_store, pytest.mark.thorough]
 MODEL = "llava-mini"
 
 
@@ -21,7 +21,7 @@ def answers(done: Run, model: str) -> dict[str, str]:
     return {f"{row['image']}:{row['occurrence']}": row["answer"] for row in map(json.loads, lines)}
 
 
-@pytest.mark.parametrize("n", [24, pytest.param(1000, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("n", [24, 1000])
 def test_the_answers_are_those_of_the_same_model_in_this_process(
     suite: Path, tmp_path_factory: pytest.TempPathFactory, n: int
 ) -> None:
