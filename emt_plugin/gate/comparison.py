@@ -21,6 +21,7 @@ from emt_plugin.stats import (
     tango_z,
     wilson_interval,
 )
+from emt_plugin.stats.tango import Interval
 
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE"]
 MOST_IMAGES = 10_000_000
@@ -154,25 +155,9 @@ def compare(
         ValueError: no image, or two lists of different length.
     """
     counts = PairedCounts.of(model, reference)
-    low, high = tango_interval(counts, LEVEL)
-    found = Comparison(
-        scorer=scorer,
-        reference=against,
-        n11=int(counts.both),
-        n10=int(counts.only_model),
-        n01=int(counts.only_reference),
-        n00=int(counts.neither),
-        gap=counts.gap,
-        level=LEVEL,
-        low=low,
-        high=high,
-        tolerance=tolerance,
-        verdict=verdict_of(low, high, tolerance.value),
-        p=NormalDist().cdf(tango_z(counts, -tolerance.value)),
-        p_holm=None,
-        n_needed=None,
-        chance=chance,
-    )
+    interval = tango_interval(counts, LEVEL)
+    p = NormalDist().cdf(tango_z(counts, -tolerance.value))
+    found = _unjudged(counts, scorer, against, tolerance, interval, p, chance)
     verdict = found.verdict_at(tolerance.value)
     settles = verdict == "INCONCLUSIVE" and not found.nothing_to_forget
     return replace(found, verdict=verdict, n_needed=images_needed(counts, tolerance.value) if settles else None)
@@ -210,8 +195,23 @@ def compare_in_order(
         if gap.see(right, theirs):
             break
     settled = gap.settled
-    low, high = sequential_interval([int(a) - int(b) for a, b in zip(model, reference, strict=True)], of)
-    found = Comparison(
+    interval = sequential_interval([int(a) - int(b) for a, b in zip(model, reference, strict=True)], of)
+    found = _unjudged(counts, scorer, against, tolerance, interval, settled.p, chance)
+    found = replace(found, sequential=Sequential(len(model), of, settled.reference_beats))
+    return replace(found, verdict=found.verdict_at(tolerance.value))
+
+
+def _unjudged(
+    counts: PairedCounts,
+    scorer: str,
+    against: Reference,
+    tolerance: Tolerance,
+    interval: Interval,
+    p: float,
+    chance: float | None,
+) -> Comparison:
+    """A comparison whose verdict is still to be taken."""
+    return Comparison(
         scorer=scorer,
         reference=against,
         n11=int(counts.both),
@@ -220,17 +220,15 @@ def compare_in_order(
         n00=int(counts.neither),
         gap=counts.gap,
         level=LEVEL,
-        low=low,
-        high=high,
+        low=interval.low,
+        high=interval.high,
         tolerance=tolerance,
         verdict="INCONCLUSIVE",
-        p=settled.p,
+        p=p,
         p_holm=None,
         n_needed=None,
         chance=chance,
-        sequential=Sequential(len(model), of, settled.reference_beats),
     )
-    return replace(found, verdict=found.verdict_at(tolerance.value))
 
 
 def chance_of(labels: Sequence[int], classes: int) -> float:
