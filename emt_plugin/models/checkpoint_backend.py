@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from emt_plugin.catalog import ModelSpec, Question
 from emt_plugin.models.backend import MAX_NEW_TOKENS, Backend, BackendFacts, Inside, Request
 from emt_plugin.models.checkpoint import Checkpoint, find
-from emt_plugin.models.devices import default_device, refuse_missing_device
+from emt_plugin.models.devices import default_device, free_memory, refuse_missing_device
 from emt_plugin.scoring import Observation, Want
 from emt_plugin.settings import Compute
 from emt_plugin.store import Store, code_hash, minor_versions
@@ -125,14 +124,9 @@ class CheckpointBackend(Backend):
 
     def close(self) -> None:
         """Let go of the model."""
-        if self._engine is None:
-            return
-        self._engine = None
-        gc.collect()
-        if self.device.startswith("cuda"):
-            import torch
-
-            torch.cuda.empty_cache()
+        if self._engine is not None:
+            self._engine = None
+            free_memory(self.device)
 
 
 def checkpoint_identity(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import platform
 import sys
@@ -48,6 +49,15 @@ def refuse_missing_device(device: str) -> None:
         raise CouldNotRun(
             f"there is no device {device} here that torch can use; leave --emt-device out, or name one that this machine has"
         )
+
+
+def free_memory(device: str) -> None:
+    """Give back what nothing refers to any more, to the device too."""
+    gc.collect()
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.empty_cache()
 
 
 def device_name(device: str) -> str:

@@ -6,7 +6,6 @@ question. Captions are written by beams, where the released code draws them at r
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from emt_plugin.catalog import Question
 from emt_plugin.models.backend import MAX_NEW_TOKENS, Backend, BackendFacts, Inside, Request
 from emt_plugin.models.checkpoint import Checkpoint
 from emt_plugin.models.checkpoint_backend import checkpoint_identity
-from emt_plugin.models.devices import refuse_missing_device
+from emt_plugin.models.devices import free_memory, refuse_missing_device
 from emt_plugin.pipelines.lens_parts import PROMPT, assembled, words_hash
 from emt_plugin.scoring import Observation, Want
 from emt_plugin.store import code_hash
@@ -120,11 +119,6 @@ class LensBackend(Backend):
 
     def close(self) -> None:
         """Let go of all three models."""
-        if self._engine is None:
-            return
-        self._engine = None
-        gc.collect()
-        if self.device.startswith("cuda"):
-            import torch
-
-            torch.cuda.empty_cache()
+        if self._engine is not None:
+            self._engine = None
+            free_memory(self.device)
