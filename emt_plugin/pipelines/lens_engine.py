@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -46,11 +48,8 @@ class LensEngine:
         self._parts = parts
         self.batch_size = BATCH
         self.clip = ZeroShotEncoder(parts.clip, parts.device, parts.dtype, store)
-        try:
-            self._captions = load_processor(parts.captioner.folder)
-            self._tokenizer = AutoTokenizer.from_pretrained(parts.writer.folder)
-        except Exception as error:  # Whatever a stranger's checkpoint leads transformers to.
-            raise _refused(parts.writer, error) from None
+        self._captions = _taken(load_processor, parts.captioner)
+        self._tokenizer = _taken(AutoTokenizer.from_pretrained, parts.writer)
         self.captioner = self._loaded(AutoModelForImageTextToText, parts.captioner)
         self.writer = self._loaded(AutoModelForSeq2SeqLM, parts.writer)
         self._ends = end_tokens(self.writer, self._tokenizer)
@@ -163,17 +162,20 @@ class LensEngine:
         return scored_one_by_one(self.writer, prompt, found, labels)
 
     def _loaded(self, kind: Any, checkpoint: Checkpoint) -> Any:
-        try:
-            model, info = kind.from_pretrained(
-                checkpoint.folder, dtype=getattr(torch, self._parts.dtype), use_safetensors=True, output_loading_info=True
-            )
-        except Exception as error:  # Whatever a stranger's checkpoint leads transformers to.
-            raise _refused(checkpoint, error) from None
+        wanted = {"dtype": getattr(torch, self._parts.dtype), "use_safetensors": True, "output_loading_info": True}
+        model, info = _taken(partial(kind.from_pretrained, **wanted), checkpoint)
         refuse_random_weights(checkpoint.name, info)
         return model.to(self._parts.device).eval()
 
 
-def _refused(checkpoint: Checkpoint, error: Exception) -> CouldNotRun:
-    """What is said of a part that transformers cannot load."""
-    text = " ".join(str(error).split())[:200]
-    return CouldNotRun(f"{checkpoint.name} cannot be loaded by transformers ({type(error).__name__}: {text})")
+def _taken(load: Callable[[Path], Any], checkpoint: Checkpoint) -> Any:
+    """What transformers makes of a checkpoint's folder.
+
+    Raises:
+        CouldNotRun: it cannot.
+    """
+    try:
+        return load(checkpoint.folder)
+    except Exception as error:  # Whatever a stranger's checkpoint leads transformers to.
+        text = " ".join(str(error).split())[:200]
+        raise CouldNotRun(f"{checkpoint.name} cannot be loaded by transformers ({type(error).__name__}: {text})") from None

@@ -18,6 +18,7 @@ PROMPT = "Tags:\n-{tags}\nAttributes:\n-{attributes}\nCaptions:\n-{captions}\nQu
 # The name under which the catalog has the released parts.
 RELEASED = "lens"
 COLUMN = "prompt_descriptions"
+WANTED = {str: "a folder, a file or a hub id", int: "a whole number of at least 1", float: "a cosine from -1 to 1"}
 
 
 @dataclass(frozen=True)
@@ -62,13 +63,21 @@ class LensParts:
                 f"and attributes"
             ) from None
         kinds = {field.name: type(field.default) for field in fields(cls)}
-        wrong = [name for name, value in found.items() if type(value) is not kinds.get(name)]
-        if wrong:
-            raise CouldNotRun(f"{source}: '{wrong[0]}' means nothing there; known: {', '.join(kinds)}")
+        for name, value in found.items():
+            if name not in kinds:
+                raise CouldNotRun(f"{source}: '{name}' means nothing there; known: {', '.join(kinds)}")
+            if not _fits(value, kinds[name]):
+                raise CouldNotRun(f"{source}: {name} is {value!r}; write {WANTED[kinds[name]]}")
         given: dict[str, Any] = {
             name: _beside(path, value) if isinstance(value, str) else value for name, value in found.items()
         }
         return cls(**given)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and -1 <= value <= 1
+    return type(value) is kind and bool(value >= 1 if kind is int else value)
 
 
 def _beside(path: Path, name: str) -> str:
@@ -134,8 +143,10 @@ def vocabulary(source: str) -> tuple[str, ...]:
         CouldNotRun: it cannot be had, or is empty.
     """
     path = Path(source)
-    there = path.is_file()
-    words = path.read_text(encoding="utf-8").splitlines() if there else _from_hub(*source.rpartition(":")[::2])
+    try:
+        words = path.read_text(encoding="utf-8").splitlines() if path.is_file() else _from_hub(*source.rpartition(":")[::2])
+    except (OSError, UnicodeDecodeError) as error:
+        raise CouldNotRun(f"the vocabulary {source} cannot be read ({error}): write it as UTF-8, a word in each line") from None
     found = tuple(dict.fromkeys(word.strip() for word in words if word.strip()))
     if not found:
         raise CouldNotRun(f"the vocabulary {source} is empty: write a word in each line")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +34,12 @@ from emt_plugin.store import Store
 from tests.checkpoints import CLIP_TOWER, Recipe, save_encoder, tokenizer
 from tests.families import T5
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 TAGS = ("airplane", "bird", "cat", "deer", "a long tag", "frog", "horse")
 ATTRIBUTES = ("it has wings", "it has fur", "it is green", "it has hooves")
 LABELS = ("airplane", "bird", "deer", "a cat")
 QUESTION = Question("What is the object? airplane, bird, deer, a cat.", LABELS, LABELS)
 THRESHOLD = -0.05
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def words(end: bool = True) -> Any:
@@ -183,8 +176,12 @@ def test_whatever_it_is_made_of_is_another_system(source: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("clip = 5\n", "'clip' means nothing there; known: clip, captioner, language_model"),
-        ('vision = "x"\n', "'vision' means nothing there"),
+        ("clip = 5\n", "clip is 5; write a folder, a file or a hub id"),
+        ('tags = ""\n', "tags is ''; write a folder, a file or a hub id"),
+        ("captions = 0\n", "captions is 0; write a whole number of at least 1"),
+        ("most = true\n", "most is True; write a whole number of at least 1"),
+        ("threshold = 2\n", "threshold is 2; write a cosine from -1 to 1"),
+        ('vision = "x"\n', "'vision' means nothing there; known: clip, captioner, language_model"),
         ("clip = \n", "is no description of a LENS"),
         ('clip = "nowhere/clip"\n', "the language model of lens .* is not on this machine"),
     ],
@@ -206,9 +203,14 @@ def test_a_vocabulary_is_a_file_or_a_dataset(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("\n")
     with pytest.raises(CouldNotRun, match="is empty"):
         vocabulary(str(tmp_path / "empty.txt"))
+    (tmp_path / "latin.txt").write_bytes("café\n".encode("latin-1"))
+    with pytest.raises(CouldNotRun, match=r"cannot be read .* write it as UTF-8"):
+        vocabulary(str(tmp_path / "latin.txt"))
     with pytest.raises(CouldNotRun, match="cannot be had"):
         vocabulary("nobody/nothing:train")
 
 
-def test_the_released_parts_are_known() -> None:
+def test_the_released_parts_are_known_and_a_threshold_may_be_whole(tmp_path: Path) -> None:
+    (tmp_path / "lens.toml").write_text("threshold = 0\n")
+    assert LensParts.of(str(tmp_path / "lens.toml")) == replace(LensParts(), threshold=0)
     assert LensParts.of("lens").clip == "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
