@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,8 @@ from emt_plugin.models.transformers_backend import TransformersBackend
 from emt_plugin.models.vision.sight import tower_of
 from emt_plugin.store import Store
 from tests.families import FAMILIES, TOWER, each, save_family
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def picture(seed: int, width: int, height: int) -> Image.Image:
@@ -51,15 +52,6 @@ PLAIN = {
     "idefics": ("Question: {} Answer:", " "),
     "git": ("{}", " "),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Models this small are slower on several."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

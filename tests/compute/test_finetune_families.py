@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from emt_plugin.models.vision.sight import tower_of
 from tests.compute.test_families import SEVERAL, inputs_of, loaded, prompt_of, shared
 from tests.families import FAMILIES, each
 
-pytestmark = pytest.mark.thorough
+pytestmark = [pytest.mark.thorough, pytest.mark.usefixtures("one_thread")]
 ENCODED = ("blip2_t5", "instructblip_t5", "florence2")
 # No part of the first is known to be the projector alone; the last take a text with its image in ways of their own.
 UNTRAINED = {"paddleocr_vl", "video_llama_3", "gemma4", "ovis2", "janus", "chameleon", "idefics", "git"}
@@ -34,14 +33,6 @@ TRAINED = [name for name in FAMILIES if name not in ENCODED and name not in UNTR
 PROJECTOR = re.compile(r"\.(multi_modal_projector|connector|merger|language_projection|image_to_text_projection|aligner)\.")
 ASKED, ANSWERS = "What is it?", ["a bird", "an airplane", "a cat"]
 PICTURES = SEVERAL[1:4]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

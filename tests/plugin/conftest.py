@@ -103,6 +103,23 @@ def in_a_process(folder: Path, arguments: Sequence[str], variables: Mapping[str,
     return Run(done.returncode, done.stdout + done.stderr, folder)
 
 
+def install(site: Path, module: str, code: str, group: str, points: Mapping[str, str]) -> None:
+    """Make a folder hold a package that somebody else wrote, with its entry points.
+
+    Args:
+        site: the folder, which is to be on the path.
+        module: the package's one module.
+        code: what is in it.
+        group: of the entry points.
+        points: what each name stands for.
+    """
+    (site / f"{module}.py").write_text(code)
+    info = site / f"{module}-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {module.replace('_', '-')}\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("\n".join([f"[{group}]", *(f"{name} = {at}" for name, at in points.items())]))
+
+
 SERIAL_AND_WORKERS = pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["serial", "n2"])
 # What `-n0` adds to no `-n` is in how pytest-xdist is set up, which one test shows.
 EVERY_WAY = pytest.mark.parametrize("workers", [(), ("-n0",), ("-n2",)], ids=["serial", "n0", "n2"])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.plugin.conftest import Run, in_a_process
+from tests.plugin.conftest import Run, in_a_process, install
 
 DOCUMENTED = Path(__file__).parents[2] / "docs" / "backends.md"
 THEIRS = DOCUMENTED.read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
@@ -20,13 +20,8 @@ N = 60
 def polly(suite: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a parrot, a catalog that names it, and beside it the package that runs it."""
     folder = tmp_path_factory.mktemp("site")
-    (folder / "their_backends.py").write_text(THEIRS)
-    info = folder / "their_backends-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-backends\nVersion: 1\n")
-    (info / "entry_points.txt").write_text(
-        "[pytest_emt.backends]\nparrot = their_backends:Parrot\nbroken = no_such_module:Backend\n"
-    )
+    points = {"parrot": "their_backends:Parrot", "broken": "no_such_module:Backend"}
+    install(folder, "their_backends", THEIRS, "pytest_emt.backends", points)
     (folder / "word").write_text("7")
     (suite / "emt.toml").write_text(CATALOG.format(folder=folder, backend="parrot"))
     return folder

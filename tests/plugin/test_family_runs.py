@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +17,12 @@ from emt_plugin.models.vision.sight import tower_of
 from tests.families import FAMILIES, save_family
 from tests.plugin.conftest import Run
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 Start = Callable[..., Run]
 BASE = "llava"
 # Their classes give no features of an image apart from the text.
 WITHOUT_FEATURES = {"mllama", "kosmos2", "idefics", "git"}
 COMMON = ("--emt-image-set", "digits-mini", "--emt-limit", "8", "--emt-probe-images", "2", "--emt-scorer", "answer,likelihood")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Models this small are slower on several."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ import pytest
 from emt_plugin.stats import PairedCounts, tango_interval, wilson_interval
 from tests.checkpoints import Recipe, save_llava
 from tests.judges import answered, completion
-from tests.plugin.conftest import Run, environment, in_a_process
+from tests.plugin.conftest import Run, environment, in_a_process, install
 
 Start = Callable[..., Run]
 KEY = "sk-very-secret-0123456789"
@@ -199,13 +199,8 @@ class FirstWord:
 
 def test_a_third_party_adds_a_scorer_by_entry_point(suite: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     site = tmp_path_factory.mktemp("site")
-    (site / "their_scorers.py").write_text(THIRD_PARTY)
-    info = site / "their_scorers-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-scorers\nVersion: 1\n")
-    (info / "entry_points.txt").write_text(
-        "[pytest_emt.scorers]\nlast-word = their_scorers:FirstWord\nbroken = no_such_module:Scorer\n"
-    )
+    points = {"last-word": "their_scorers:FirstWord", "broken": "no_such_module:Scorer"}
+    install(site, "their_scorers", THIRD_PARTY, "pytest_emt.scorers", points)
     common = ("--emt-image-set", "mnist-mini", "--emt-limit", "100", "-p", "no:hypothesispytest")
     done = in_a_process(suite, (*common, "--emt-scorer", "last-word,answer"), {"PYTHONPATH": str(site)})
     pair = done.pair("llava-mini/mnist-mini")
@@ -268,11 +263,8 @@ def test_another_model_as_reference_is_read_by_the_same_scorers(run: Start) -> N
 
 def test_a_scorer_that_calls_itself_by_anothers_name_is_refused(suite: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     site = tmp_path_factory.mktemp("site")
-    (site / "their_scorers.py").write_text(THIRD_PARTY.replace('name = "last-word"', 'name = "answer"'))
-    info = site / "their_scorers-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-scorers\nVersion: 1\n")
-    (info / "entry_points.txt").write_text("[pytest_emt.scorers]\nmine = their_scorers:FirstWord\n")
+    code = THIRD_PARTY.replace('name = "last-word"', 'name = "answer"')
+    install(site, "their_scorers", code, "pytest_emt.scorers", {"mine": "their_scorers:FirstWord"})
     arguments = ("--emt-image-set", "mnist-mini", "--emt-limit", "20", "--emt-scorer", "answer,mine")
     done = in_a_process(suite, arguments, {"PYTHONPATH": str(site)})
     assert done.code == 3, done.output
