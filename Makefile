@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 OFFLINE := HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1
 ARGS ?=
 
-.PHONY: bench test test-all lowest core lint browser study throughput kills gate-doc models-doc zoo adapters wheel clean
+.PHONY: bench test more test-all lowest core lint browser study throughput kills gate-doc models-doc zoo adapters wheel clean
 
 bench: $(INSTALLED)
 	$(OFFLINE) $(BIN)/pytest benchmarks $(ARGS)
@@ -20,6 +20,13 @@ TESTS := $(OFFLINE) OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -o emt=
 
 test: $(INSTALLED) lint
 	$(TESTS) -m 'not thorough and not wide' $(ARGS)
+
+# Of what `make test` leaves out, what a change to the gate is most likely to break.
+MORE := tests/test_installed.py tests/test_workflows.py $(addprefix tests/plugin/test_,gate_runs.py home.py early_stop.py kills.py \
+	workers_and_crashes.py scorer_runs.py) tests/compute/test_judge.py
+
+more: $(INSTALLED)
+	$(TESTS) -m 'thorough and not wide' $(MORE) $(ARGS)
 
 # Everything but what `make browser` and `make models-doc` do alone: kills, the wheel, long fine-tunings and nights.
 test-all: $(INSTALLED) lint

@@ -262,6 +262,7 @@ def test_nights_do_not_overlap_and_start_by_clock_or_hand() -> None:
     assert set(loaded(GATE)[True]) == {"pull_request", "workflow_dispatch"}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("model", "tolerance", "code"), CODES)
 def test_the_github_gate(checkout: Checkout, model: str, tolerance: str, code: int) -> None:
     workflow = Workflow(GATE)

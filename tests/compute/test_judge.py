@@ -59,6 +59,7 @@ def test_how_a_ruling_is_read(text: str, says: str) -> None:
     assert read_ruling(text).says == says
 
 
+@pytest.mark.thorough
 def test_a_real_server(tmp_path: Path) -> None:
     folder = save_judge(tmp_path / "judge")
     with served(folder, tmp_path / "log") as url:

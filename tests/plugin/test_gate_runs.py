@@ -87,6 +87,7 @@ def test_bad_options_are_one_sentence_and_nothing_is_written(run: Start, argumen
     assert not list(done.folder.glob("**/run.json"))
 
 
+@pytest.mark.thorough
 def test_rows_do_not_depend_on_workers_or_batch_size(run: Start) -> None:
     common = ("--emt-image-set", "fashion-mini", "--emt-image-set", "emoji-mini", "--emt-limit", "150", "--emt-store=off")
     rows = []

@@ -115,7 +115,7 @@ def test_ctrl_c_keeps_what_was_measured(suite: Path, workers: tuple[str, ...]) -
 
 
 @pytest.mark.own_store
-@pytest.mark.parametrize("workers", ["-n0", "-n2"])
+@pytest.mark.parametrize("workers", [pytest.param("-n0", marks=pytest.mark.thorough), "-n2"])
 def test_four_models_load_once_each(suite: Path, workers: str) -> None:
     (suite / "conftest.py").write_text(LOADS)
     models = copies(suite, ["a", "b", "c", "d"])
