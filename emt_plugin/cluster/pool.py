@@ -32,6 +32,7 @@ class Job:
         value: what came of it.
         error: why nothing did.
         is_done: whether there is a value or an error.
+        is_dropped: whether nobody waits for it.
     """
 
     token: str
@@ -41,6 +42,7 @@ class Job:
     value: Any = None
     error: CouldNotRun | None = None
     is_done: bool = False
+    is_dropped: bool = False
 
     def finish(self, value: Any = None, error: CouldNotRun | None = None) -> None:
         """What came of it is there."""
@@ -119,7 +121,9 @@ class Pool:
     def free(self, token: str) -> None:
         """Have it held no more; what was asked of it and not begun is dropped."""
         self._orders.pop(token, None)
-        self._queue = deque(job for job in self._queue if job.token != token)
+        for job in [*self._queue, *(job for _, job in self._refs.values())]:
+            if job.token == token:
+                self.drop(job)
         for actor in self._actors:
             if token in actor.holds:
                 actor.holds.discard(token)
@@ -133,7 +137,8 @@ class Pool:
         return job
 
     def drop(self, job: Job) -> None:
-        """Nobody waits for it any more."""
+        """Nobody waits for it any more: it is not begun, and not begun again."""
+        job.is_dropped = True
         if job in self._queue:
             self._queue.remove(job)
 
@@ -262,7 +267,7 @@ class Pool:
         for job in reversed(jobs):
             if job.deaths >= MOST_DEATHS:
                 job.finish(error=Crashed(f"{MOST_DEATHS} actors died while they worked on the same images of {job.name}"))
-            elif not job.is_done:
+            elif not job.is_dropped:
                 self._queue.appendleft(job)
         if actor.is_ready:
             self._say(f"an actor on {actor.node} is gone; what it had is asked of another")

@@ -49,6 +49,7 @@ class Machines:
         """End all."""
         self._asked.close()
         self._process.wait()
+        self._said.close()
 
 
 @pytest.fixture(scope="module")
@@ -174,15 +175,13 @@ def test_a_node_and_an_actor_may_go(suite: Path, machines: Machines, tmp_path_fa
 KILLER = """
 import os, signal
 from pathlib import Path
+from emt_plugin.errors import CouldNotRun
 from emt_plugin.models.backend import Backend
 from emt_plugin.scoring import Observation
 
 class Killer(Backend):
     def __init__(self, request):
         self.word = request.spec.source.rpartition("/")[2]
-        if self.word == "broken":
-            from emt_plugin.errors import CouldNotRun
-            raise CouldNotRun("it is broken, mend it")
 
     def identity(self):
         return {"weights": self.word}
@@ -195,15 +194,16 @@ class Killer(Backend):
         return prompt
 
     def observe(self, images, question, want):
-        if self.word == "away" and "raylet" not in Path("/proc/%d/cmdline" % os.getppid()).read_text():
-            raise AssertionError("observed in the process that measures")
+        assert self.word != "away" or "raylet" in Path("/proc/%d/cmdline" % os.getppid()).read_text()
+        if self.word == "broken":
+            raise CouldNotRun("it is broken: mend it")
         if self.word == "deadly" and any(image.tobytes()[:1] for image in images):
             os.kill(os.getpid(), signal.SIGKILL)
         return [Observation(answer="7", new_tokens=1) for _ in images]
 """
 CATALOG = "".join(
     f'[models.{name}]\nsource = "{{folder}}/{name}"\nbackend = "killer"\nencoder = "clip-mini"\nimage_sets = ["mnist-mini"]\n'
-    for name in ("deadly", "away")
+    for name in ("deadly", "broken", "away")
 )
 
 
@@ -218,7 +218,18 @@ def theirs(suite: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_images_that_kill_two_actors_make_the_pair_crashed(suite: Path, home: Path, theirs: Path) -> None:
     path = os.pathsep.join(filter(None, (str(theirs), os.environ.get("PYTHONPATH"))))
-    asked = ("--emt-catalog", "emt.toml", "--emt-model", "deadly", "--emt-model", "away", "--emt-limit", "40")
+    asked = (
+        "--emt-catalog",
+        "emt.toml",
+        "--emt-model",
+        "deadly",
+        "--emt-model",
+        "broken",
+        "--emt-model",
+        "away",
+        "--emt-limit",
+        "40",
+    )
     done = in_a_process(
         suite,
         (*ALIKE, *asked, "--emt-engine", "ray", "--emt-actors", "2"),
@@ -228,6 +239,8 @@ def test_images_that_kill_two_actors_make_the_pair_crashed(suite: Path, home: Pa
     deadly, away = done.pair("deadly/mnist-mini"), done.pair("away/mnist-mini")
     assert deadly["status"] == "crashed"
     assert deadly["reason"].startswith("2 actors died while they worked on the same images of deadly")
+    broken = done.pair("broken/mnist-mini")
+    assert (broken["status"], broken["reason"]) == ("could-not-run", "it is broken: mend it (0 images were measured)")
     assert away["status"] == "measured"
     assert away["n"] == 40
     assert "Traceback" not in done.output
