@@ -100,4 +100,6 @@ def _why_not(cluster: Cluster, error: Exception) -> str:
     where = f"the Ray cluster at {shown(cluster.address)}" if cluster.address else "a Ray cluster on this machine"
     if "ersion mismatch" in text:
         return f"{where} has another Python or Ray than this machine: {text[:200]}; use the same on both"
+    if (cluster.address or "").startswith("ray://") and isinstance(error, ConnectionError):
+        return f"{where} does not answer ({text[:200]}); where it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
     return f"{where} cannot be used ({type(error).__name__}: {text[:200]})"
