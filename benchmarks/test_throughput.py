@@ -5,6 +5,7 @@ Ratios that are promised are asserted; seconds never are.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -52,3 +53,13 @@ def test_runs(emt_throughput: Workload, benchmark: Any) -> None:
     benchmark.extra_info.update(cost.as_record())
     assert cost.ratio("second run", "first run") < 0.1
     assert cost.ratio("second checkpoint, same tower", "first run") < 1
+
+
+def test_engines(emt_throughput: Workload, benchmark: Any, tmp_path: Path) -> None:
+    """Two actors of a Ray cluster on this machine, beside two workers: the same verdicts, and what each took."""
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'pytest-emt[ray]'")
+    from emt_plugin.throughput.engines import engines
+
+    runs = benchmark.pedantic(engines, args=(tmp_path, Path(__file__).parent), rounds=1)
+    benchmark.extra_info.update(runs.as_record())
+    assert runs.verdicts["workers"] == runs.verdicts["actors"]

@@ -15,6 +15,10 @@ class CouldNotRun(Exception):
         super().__init__(one_line(message))
 
 
+class Crashed(CouldNotRun):
+    """What measured a pair died of it, more than once."""
+
+
 class ForgettingError(AssertionError):
     """A comparison that gates is FAIL or INCONCLUSIVE; the message's first word is the verdict."""
 

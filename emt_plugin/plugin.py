@@ -75,6 +75,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     add("--emt-store-dir", metavar="DIR", help="where computed results are kept [.emt_store]")
     add("--emt-store-size", metavar="BYTES", help="what stored vision features may take, the longest unused go first [20GB]")
+    add("--emt-engine", metavar="NAME", help="where models run: process, or ray for actors of a Ray cluster [process]")
+    add("--emt-actors", metavar="N", help="actors of --emt-engine ray [one for each GPU; one a node where there is none]")
+    add("--emt-actor-gpus", metavar="X", help="GPUs of an actor, such as 0.5 [1 where models run on a GPU]")
+    add("--emt-actor-cpus", metavar="X", help="CPUs of an actor [1]")
+    add("--emt-actor-wait", metavar="SECONDS", help="how long to wait where the Ray cluster has room for no actor [600]")
     add("--emt-throughput", action="store_true", help="time the suite instead of gating; needs pytest-benchmark, and no -n")
     add(
         "--emt-image",

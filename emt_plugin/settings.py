@@ -55,6 +55,25 @@ class Compute:
 
 
 @dataclass(frozen=True)
+class Cluster:
+    """The Ray cluster that models run on, and what an actor takes of it.
+
+    Attributes:
+        address: of a cluster that exists; None to start one on this machine.
+        actors: how many; None for one for each share of the GPUs, or one a node where there is none.
+        gpus: of each actor; None for one where models run on a GPU.
+        cpus: of each actor.
+        wait_seconds: how long there may be no actor at all.
+    """
+
+    address: str | None = field(default=None, repr=False)
+    actors: int | None = None
+    gpus: float | None = None
+    cpus: float = 1.0
+    wait_seconds: float = 600.0
+
+
+@dataclass(frozen=True)
 class Scoring:
     """How observations are scored.
 
@@ -131,6 +150,7 @@ class Settings:
         store: where results are kept.
         report: what the run is set beside, and how it is shown.
         shard: which part of the pairs this is, and all of them; None for all.
+        cluster: where models run; None for the processes of this run.
         update_tolerances: write accepted losses after the run.
         given: what the user wrote, for the record.
         unasked: models that the catalog does not know and of which nobody said on which image sets.
@@ -147,6 +167,7 @@ class Settings:
     store: Storing = field(default_factory=lambda: Storing(mode="off"))
     report: Reporting = field(default_factory=Reporting)
     shard: Shard | None = None
+    cluster: Cluster | None = None
     update_tolerances: bool = False
     given: Mapping[str, Any] = field(default_factory=dict)
     unasked: tuple[ModelSpec, ...] = ()

@@ -71,6 +71,11 @@ def fit_probe(features: torch.Tensor, labels: Sequence[int], classes: int) -> Pr
     return _fitted(features, targets, classes, best, None)
 
 
+def fitted_classes(features: torch.Tensor, labels: Sequence[int], classes: int, others: torch.Tensor) -> list[int]:
+    """The class of every row of ``others`` by a probe that was fitted on ``features``; see ``fit_probe``."""
+    return fit_probe(features, labels, classes).classes(others)
+
+
 def out_of_fold(features: torch.Tensor, labels: Sequence[int], classes: int) -> list[int]:
     """The class of every row by a probe that was fitted on the other four fifths of the rows."""
     folds = torch.tensor(folds_of(labels))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from emt_plugin.catalog import ImageSetSpec, ModelSpec
 from emt_plugin.data import ImageSet, load_image_set
+from emt_plugin.evaluation.engine import Engine
 from emt_plugin.evaluation.models import Model, ModelLoader
 from emt_plugin.records import Cost
 from emt_plugin.settings import Settings
@@ -19,15 +20,22 @@ class AtHand:
         settings: the session's.
         store: where results are kept.
         say: told what a person who waits should know.
+        engine: where models run.
     """
 
-    def __init__(self, settings: Settings, store: Store, say: Callable[[str], None]) -> None:
+    def __init__(self, settings: Settings, store: Store, say: Callable[[str], None], engine: Engine) -> None:
         self._settings = settings
         self._store = store
         self._say = say
         base = settings.reference if settings.trajectories else None
         self._loader = ModelLoader(
-            settings.catalog, settings.compute, store, say, lambda spec: settings.reference_kind(spec) == "encoder", base
+            settings.catalog,
+            settings.compute,
+            store,
+            say,
+            lambda spec: settings.reference_kind(spec) == "encoder",
+            base,
+            engine,
         )
         self._image_sets: dict[ImageSetSpec, ImageSet] = {}
         self._model: Model | None = None
@@ -59,7 +67,7 @@ class AtHand:
             reference = self._settings.reference
             if reference and not self._settings.trajectories:
                 self._model = self._loader.find(spec, reference)
-                self._reference = self._loader.find_reference(reference, self._model)
+                self._reference = self._loader.find_reference(reference, self._model.room)
             else:
                 self._model = self._loader.find(spec)
         return self._model

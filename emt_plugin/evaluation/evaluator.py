@@ -15,6 +15,7 @@ from emt_plugin.data import ImageSet
 from emt_plugin.errors import CouldNotRun
 from emt_plugin.evaluation.at_hand import AtHand
 from emt_plugin.evaluation.encoder_choice import BASE
+from emt_plugin.evaluation.engine import Engine, ThisProcess
 from emt_plugin.evaluation.models import Model
 from emt_plugin.evaluation.outcomes import comparisons, score_summary, way
 from emt_plugin.evaluation.probing import Prober
@@ -55,16 +56,23 @@ class Evaluator:
         place: where to write; None to keep no record.
         say: told what a person who waits should know.
         progress: shows how far the work is.
+        engine: where models run; None for this process.
     """
 
     def __init__(
-        self, settings: Settings, place: RunPlace | None, say: Callable[[str], None], progress: Progress = no_progress
+        self,
+        settings: Settings,
+        place: RunPlace | None,
+        say: Callable[[str], None],
+        progress: Progress = no_progress,
+        engine: Engine | None = None,
     ) -> None:
+        self._engine = engine or ThisProcess()
         self.settings = settings
         self.place = place
         self._progress = progress
         self._store = Store(settings.store.folder, settings.store.mode, say, settings.store.most_bytes)
-        self._at_hand = AtHand(settings, self._store, say)
+        self._at_hand = AtHand(settings, self._store, say, self._engine)
         self._references = References(self._at_hand, self._scorers, progress, settings.compute.early_stop)
         self._judge: Judge | None = None
 
@@ -143,7 +151,7 @@ class Evaluator:
             steps=steps(outcomes),
             largest_loss=largest_loss(outcomes),
             replay=scorers.observer.counter.as_record(),
-            model_facts={**start.model_facts, **(model.backend.in_force() if model.is_loaded else {})},
+            model_facts={**start.model_facts, **(model.loaded().backend.in_force() if model.is_loaded else {})},
             timing=Timing(
                 cpu_seconds=round(time.process_time() - cpu, 3),
                 wall_seconds=round(time.perf_counter() - wall, 3),
@@ -179,6 +187,7 @@ class Evaluator:
     def close(self) -> None:
         """Free what is loaded."""
         self._at_hand.close()
+        self._engine.close()
 
     @contextmanager
     def _journal(self) -> Iterator[Journal | None]:

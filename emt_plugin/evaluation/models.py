@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emt_plugin.catalog import Catalog, ModelSpec
 from emt_plugin.errors import CouldNotRun
 from emt_plugin.evaluation.encoder_choice import BASE, chosen
+from emt_plugin.evaluation.engine import Engine, ThisProcess, Wanted
 from emt_plugin.evaluation.leases import Lease, take
+from emt_plugin.evaluation.loaded import Facts, Loaded
 from emt_plugin.models.backend import ELSEWHERE, Backend, Request
 from emt_plugin.models.checkpoint import Checkpoint, find
 from emt_plugin.models.checkpoint_backend import checkpoint_identity
 from emt_plugin.models.devices import default_device, device_memory, device_name, refuse_missing_device
 from emt_plugin.models.registry import BackendError, backend_factory, provider
-from emt_plugin.scoring import Want
 from emt_plugin.settings import Compute
 from emt_plugin.store import Shelf, Store, key_hash
 
@@ -33,45 +35,6 @@ class EncoderSource:
     checkpoint: Checkpoint
     id: str
     found_by: str
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What only a loaded model tells, remembered so that it need not be loaded for it.
-
-    Attributes:
-        architecture: the model's class.
-        attention: implementation of attention that the model took.
-        capabilities: what can be observed.
-        own: the encoder is the model's own.
-        tower_words: how the model's tower compares with the encoder's, for people.
-        tower: hash of the tower that the encoder classifies with.
-        generation: the generation config in force.
-        encoder_problem: why the encoder cannot classify, where another reference gates; empty where it can.
-    """
-
-    architecture: str
-    attention: str
-    capabilities: Sequence[Want]
-    own: bool
-    tower_words: str
-    tower: str
-    generation: Mapping[str, Any]
-    encoder_problem: str = ""
-
-    @property
-    def has_features(self) -> bool:
-        """Whether features can be observed."""
-        return "features" in self.capabilities
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """What is in memory."""
-
-    backend: Backend
-    encoder: ZeroShotEncoder | None
-    facts: Facts
 
 
 class Room:
@@ -169,8 +132,8 @@ class Model:
     def free(self) -> None:
         """Give its memory back."""
         if self._loaded is not None:
+            self._loaded.backend.close()
             self._loaded = None
-            self.backend.close()
         self.room.leave()
 
 
@@ -184,6 +147,7 @@ class ModelLoader:
         say: told what a person who waits should know.
         encoder_gates: whether an encoder of a model that cannot be had stops a pair; else it is left out with a note.
         base: what all other models are checkpoints of: they have its architecture, and run in its dtype.
+        engine: where models run.
     """
 
     def __init__(
@@ -194,7 +158,9 @@ class ModelLoader:
         say: Callable[[str], None],
         encoder_gates: Callable[[ModelSpec], bool] = lambda spec: spec.reference == "encoder",
         base: ModelSpec | None = None,
+        engine: Engine | None = None,
     ) -> None:
+        self._engine = engine or ThisProcess()
         self._catalog = catalog
         self._compute = compute
         self._store = store
@@ -216,42 +182,53 @@ class ModelLoader:
         encoder, note = self._encoder(spec, backend)
 
         def room() -> Lease | None:
+            if not self._engine.leases:
+                return None
             return self._lease(spec, backend, encoder, self._backend(reference) if reference else None)
 
         model = self._model(spec, backend, encoder, Room(room))
         model.note = note
         return model
 
-    def find_reference(self, spec: ModelSpec, beside: Model) -> Model:
+    def find_reference(self, spec: ModelSpec, room: Room) -> Model:
         """A model that another is compared with, in the other's room and without an encoder of its own.
 
         Raises:
             CouldNotRun: see ``find``.
         """
-        return self._model(spec, self._backend(spec), None, beside.room)
+        return self._model(spec, self._backend(spec), None, room)
 
     def _backend(self, spec: ModelSpec) -> Backend:
         try:
             factory = backend_factory(spec.backend)
         except BackendError as error:
             raise CouldNotRun(str(error)) from None
-        return factory(Request(spec, self._compute, self._store, self._say, self._base))
+        return factory(Request(spec, self._placed, self._store, self._say, self._base))
+
+    @cached_property
+    def _placed(self) -> Compute:
+        return self._engine.placed(self._compute, self._store)
 
     def _model(self, spec: ModelSpec, backend: Backend, encoder: EncoderSource | None, room: Room) -> Model:
         key = {**backend.identity(), "backend": spec.backend, "provider": provider(spec.backend)}
         encoder_key = self._encoder_identity(encoder.checkpoint, backend) if encoder else {}
         shelf = self._store.shelf("facts", {"model": key, "encoder": encoder_key}, {"model": spec.id})
-        return Model(spec, backend, encoder, key, encoder_key, room, self._load, shelf)
+
+        def load(model: Model) -> Loaded:
+            wanted = Wanted(spec, backend, encoder is not None, key, encoder_key)
+            return self._engine.load(wanted, partial(self._load, model))
+
+        return Model(spec, backend, encoder, key, encoder_key, room, load, shelf)
 
     def _encoder_identity(self, checkpoint: Checkpoint, backend: Backend) -> dict[str, Any]:
         device, dtype = self._encoder_place(backend)
-        return checkpoint_identity(checkpoint, device, dtype, self._compute, self._store)
+        return checkpoint_identity(checkpoint, device, dtype, self._placed, self._store)
 
     def _encoder_place(self, backend: Backend) -> tuple[str, str]:
         """Device and dtype of an encoder: its model's, or this machine's own for a model that is elsewhere."""
         if backend.device != ELSEWHERE:
             return backend.device, backend.dtype
-        return self._compute.device or default_device(self._store), self._compute.dtype or "float32"
+        return self._placed.device or default_device(self._store), self._placed.dtype or "float32"
 
     def _encoder(self, spec: ModelSpec, backend: Backend) -> tuple[EncoderSource | None, str]:
         """The model's encoder, and why there is none although one is known."""

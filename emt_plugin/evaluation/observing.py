@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -10,7 +12,9 @@ from PIL import Image
 
 from emt_plugin.data import ImageSet, Item
 from emt_plugin.data.pixels import pixel_hash
+from emt_plugin.errors import CouldNotRun
 from emt_plugin.evaluation.models import Model
+from emt_plugin.evaluation.tasks import Asked, Done, Task
 from emt_plugin.records import Replay
 from emt_plugin.scoring import Observation, Want
 from emt_plugin.store import Shelf, Store
@@ -28,6 +32,25 @@ class Seen(NamedTuple):
     item: Item
     observation: Observation
     encoder: int | None
+
+
+@dataclass
+class Batch:
+    """Some images, and what was asked of those that something is missing of.
+
+    Attributes:
+        items: the images.
+        missing: those that something is missing of.
+        wants: what was asked of which of them, by their places.
+        asked: the task; None where nothing is missing.
+        done: what came of it.
+    """
+
+    items: Sequence[Item]
+    missing: Sequence[Item] = ()
+    wants: tuple[tuple[frozenset[Want], tuple[int, ...]], ...] = ()
+    asked: Asked | None = None
+    done: Done | None = None
 
 
 @dataclass
@@ -65,7 +88,7 @@ class Observer:
         self._wants = frozenset(wants)
         about = {"model": model.spec.id, "image_set": image_set.spec.id}
         self._shelves: dict[Want, Shelf] = {
-            want: store.shelf(want, {**model.key, **asked}, about) for want, asked in self._asked().items() if want in wants
+            want: store.shelf(want, {**model.key, **asked}, about) for want, asked in self._questions().items() if want in wants
         }
         self._encoder = store.shelf("encoder", self._encoder_key(), about) if with_encoder else None
 
@@ -75,10 +98,21 @@ class Observer:
         Raises:
             CouldNotRun: the model cannot be loaded, or memory ran out with one image.
         """
-        for batch in self._batches(items):
-            self._count(batch)
-            computed = self._compute(batch)
-            yield [Seen(item, self._observation(item, computed.get(item.key)), self._encoder_class(item)) for item in batch]
+        under_way: deque[Batch] = deque()
+        try:
+            for items_of in self._batches(items):
+                self._count(items_of)
+                under_way.append(self._asked(items_of))
+                self._keep_what_came(under_way)
+                while len(under_way) > self._ahead():
+                    yield self._seen(under_way.popleft())
+            while under_way:
+                yield self._seen(under_way.popleft())
+        finally:
+            self._keep_what_came(under_way)
+            for batch in under_way:
+                if batch.asked:
+                    batch.asked.drop()
 
     def neutral(self) -> tuple[float, ...]:
         """Log-probability of each label under a mean-grey image, with the same prompt."""
@@ -92,7 +126,7 @@ class Observer:
         assert stored is not None
         return tuple(stored.value)
 
-    def _asked(self) -> dict[Want, dict[str, Any]]:
+    def _questions(self) -> dict[Want, dict[str, Any]]:
         """What is asked of the model, by what is wanted; features are kept by the tower, not here."""
         question = self._question
         prompt = {"prompt": question.prompt, "rendered": self._model.rendered(question.prompt)}
@@ -129,29 +163,58 @@ class Observer:
     def _size(self) -> int:
         return self._model.loaded().backend.batch_size
 
-    def _compute(self, batch: Sequence[Item]) -> dict[str, Observation]:
-        """Observe what is missing, images that miss the same together."""
-        groups: dict[frozenset[Want], list[Item]] = {}
-        for item in batch:
-            groups.setdefault(self._missing(item), []).append(item)
-        computed: dict[str, Observation] = {}
-        for wants, items in groups.items():
-            if wants:
-                seen = self._model.loaded().backend.observe(self._image_set.images(items), self._question, wants)
-                rows = {item.key: observation for item, observation in zip(items, seen, strict=True)}
-                self._put(rows, wants)
-                self.counter.new_tokens += sum(observation.new_tokens or 0 for observation in seen)
-                computed |= rows
-        self._classify([item for item in batch if self._lacks_encoder(item)])
-        return computed
+    def _ahead(self) -> int:
+        return self._model.loaded().ahead if self._model.is_loaded else 0
 
-    def _classify(self, items: Sequence[Item]) -> None:
-        encoder = self._model.loaded().encoder if items else None
-        if encoder is None or self._encoder is None:
-            return
+    def _asked(self, items: list[Item]) -> Batch:
+        """Hand on what is missing of a batch, images that miss the same together."""
+        groups: dict[frozenset[Want], list[int]] = {}
+        missing = [item for item in items if self._missing(item) or self._lacks_encoder(item)]
+        if not missing:
+            return Batch(items)
+        for place, item in enumerate(missing):
+            groups.setdefault(self._missing(item), []).append(place)
         captions = [self._image_set.spec.caption(label) for label in self._image_set.labels]
-        classes = encoder.classify(self._image_set.images(items), captions)
-        self._encoder.put({item.key: found for item, found in zip(items, classes, strict=True)})
+        loaded = self._model.loaded()
+        task = Task(
+            images=tuple(self._image_set.images(missing)),
+            question=self._question,
+            wants=tuple((wants, tuple(places)) for wants, places in groups.items() if wants),
+            captions=tuple(captions),
+            classified=tuple(place for place, item in enumerate(missing) if self._lacks_encoder(item))
+            if loaded.encoder
+            else (),
+        )
+        return Batch(items, missing, task.wants, loaded.ask(task))
+
+    def _keep_what_came(self, under_way: Iterable[Batch]) -> None:
+        """Store what is there of batches whose turn has not come: whatever ends this process must not lose it."""
+        for batch in under_way:
+            if batch.asked and batch.asked.is_done():
+                with suppress(CouldNotRun):
+                    self._keep(batch)
+
+    def _keep(self, batch: Batch) -> None:
+        """Store what was made of a batch, once.
+
+        Raises:
+            CouldNotRun: see ``Asked.result``.
+        """
+        if batch.asked is None or batch.done is not None:
+            return
+        batch.done = batch.asked.result()
+        for wants, places in batch.wants:
+            rows = {batch.missing[place].key: batch.done.observations[place] for place in places}
+            self._put(rows, wants)
+            self.counter.new_tokens += sum(observation.new_tokens or 0 for observation in rows.values())
+        if self._encoder is not None and batch.done.classes:
+            self._encoder.put({batch.missing[place].key: found for place, found in batch.done.classes.items()})
+
+    def _seen(self, batch: Batch) -> list[Seen]:
+        self._keep(batch)
+        made = batch.done.observations if batch.done else {}
+        computed = {batch.missing[place].key: observation for place, observation in made.items()}
+        return [Seen(item, self._observation(item, computed.get(item.key)), self._encoder_class(item)) for item in batch.items]
 
     def _put(self, rows: Mapping[str, Observation], wants: Collection[Want]) -> None:
         if "answer" in wants:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from emt_plugin.analysis.steps import PROJECTOR_PROBE, VISION_PROBE
 from emt_plugin.data import ImageSet, Item, load_train
 from emt_plugin.evaluation.models import Model
 from emt_plugin.evaluation.progress import Progress, no_progress
+from emt_plugin.evaluation.tasks import Task, in_turn
+from emt_plugin.scoring import Want
 from emt_plugin.store import Store, code_hash
 
 if TYPE_CHECKING:
@@ -67,30 +69,37 @@ class Prober:
         return {name: [int(row.value[column]) for row in stored if row is not None] for column, name in enumerate(PROBED)}
 
     def _fitted(self) -> Classes:
-        from emt_plugin.encoders.probe import fit_probe, out_of_fold
+        from emt_plugin.encoders.probe import fitted_classes, out_of_fold
 
         classes = len(self._image_set.labels)
         evaluated = self._means(self._image_set, self._image_set.items)
         labels = [item.label for item in self._image_set.items]
+        work = self._model.loaded().work
         if self._train is None:
-            return {name: out_of_fold(evaluated[kind], labels, classes) for name, kind in PROBED.items()}
+            return {name: work(out_of_fold, evaluated[kind], labels, classes) for name, kind in PROBED.items()}
         seen = self._means(self._train, self._train.items)
         targets = [item.label for item in self._train.items]
-        return {name: fit_probe(seen[kind], targets, classes).classes(evaluated[kind]) for name, kind in PROBED.items()}
+        return {name: work(fitted_classes, seen[kind], targets, classes, evaluated[kind]) for name, kind in PROBED.items()}
 
     def _means(self, image_set: ImageSet, items: Sequence[Item]) -> dict[str, torch.Tensor]:
         """Mean tokens of some images, images x width, before and behind the projector."""
         import torch
 
-        backend = self._model.loaded().backend
+        loaded = self._model.loaded()
+
+        def tasks() -> Iterator[Task]:
+            start = 0
+            while start < len(items):
+                batch = items[start : start + loaded.backend.batch_size]
+                start += len(batch)
+                wants = (frozenset[Want]({"features"}), tuple(range(len(batch))))
+                yield Task(tuple(image_set.images(batch)), image_set.question, (wants,))
+
         rows: dict[str, list[Any]] = {kind: [] for kind in PROBED.values()}
-        done = 0
         with self._progress(f"{image_set.spec.id}, {image_set.split}", len(items)) as advance:
-            while done < len(items):
-                batch = items[done : done + backend.batch_size]
-                for seen in backend.observe(image_set.images(batch), image_set.question, {"features"}):
+            for done in in_turn(tasks(), loaded.ask, loaded.ahead):
+                for place in sorted(done.observations):
                     for kind in rows:
-                        rows[kind].append((seen.features or {})[kind])
-                done += len(batch)
-                advance(len(batch))
+                        rows[kind].append((done.observations[place].features or {})[kind])
+                advance(len(done.observations))
         return {kind: torch.tensor(found) for kind, found in rows.items()}

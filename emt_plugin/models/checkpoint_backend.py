@@ -143,7 +143,9 @@ def checkpoint_identity(
         "generation": [compute.generation, MAX_NEW_TOKENS],
         "image_processor": IMAGE_PROCESSOR_BACKEND,
         "packages": minor_versions(*PACKAGES, *(["peft"] if checkpoint.adapter else [])),
-        "code": code_hash("models", "encoders", "data/pixels.py", "evaluation/observing.py", "evaluation/models.py"),
+        "code": code_hash(
+            "models", "encoders", "data/pixels.py", "evaluation/observing.py", "evaluation/tasks.py", "evaluation/models.py"
+        ),
     }
 
 

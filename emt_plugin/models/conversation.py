@@ -41,8 +41,8 @@ def conversation(processor: Any, prompt: str, name: str) -> Conversation:
     if plain and not _template(processor):
         return Conversation(prompt, plain.text.format(prompt=prompt), plain)
     _refuse_without_a_template(processor, name)
-    # Some processors have it as more than text.
-    image_token = str(getattr(processor, "image_token", None) or "")
+    # Some processors have it as more than text, and some write the token that an image begins with in its place.
+    image_token, begins = (str(getattr(processor, name, None) or "") for name in ("image_token", "boi_token"))
     parts: list[Any] = [[{"type": "image"}, {"type": "text", "text": prompt}]]
     if image_token:
         # The template of a text model takes plain text: there the image token goes into the text.
@@ -54,7 +54,7 @@ def conversation(processor: Any, prompt: str, name: str) -> Conversation:
         except Exception as error:  # A template is a program, and may fail as any does.
             failed = failed or f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             continue
-        if text and (not image_token or image_token in text):
+        if text and (not image_token or image_token in text or (begins and begins in text)):
             return Conversation(content, text)
     if failed:
         raise CouldNotRun(f"the chat template of {name} fails on a user's turn with an image ({failed})")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,13 +13,15 @@ import pytest
 from emt_plugin.catalog.catalog import Spec, suffixed
 from emt_plugin.errors import CouldNotRun, ForgettingError
 from emt_plugin.pytest_plugin.activation import settings_of
-from emt_plugin.pytest_plugin.link import record
+from emt_plugin.pytest_plugin.link import record, status_of
 from emt_plugin.settings import pair_key
 
 if TYPE_CHECKING:
     from emt_plugin.data import ImageSet
     from emt_plugin.evaluation import Evaluator, Model
+    from emt_plugin.evaluation.engine import Engine
     from emt_plugin.records import PairRecord
+    from emt_plugin.settings import Settings
     from emt_plugin.throughput.workload import Workload
 
 
@@ -84,7 +86,7 @@ class Gate:
             from emt_plugin.records import PairRecord
 
             reason = str(error) if isinstance(error, CouldNotRun) else f"{type(error).__name__} in the test, see its traceback"
-            self._record(PairRecord(pair_key(model_spec, image_set_spec), status="could-not-run", reason=reason))
+            self._record(PairRecord(pair_key(model_spec, image_set_spec), status=status_of(error), reason=reason))
             raise
         self._record(pair)
         Measurement(pair).assert_not_forgotten()
@@ -113,9 +115,20 @@ def _emt_gate(pytestconfig: pytest.Config) -> Iterator[Gate]:
             print(f"emt: {text}", file=sys.stderr, flush=True)
 
     progress = terminal_progress(capture.global_and_fixture_disabled)
-    evaluator = Evaluator(settings_of(pytestconfig), place_of(pytestconfig), say, progress)
+    settings = settings_of(pytestconfig)
+    evaluator = Evaluator(settings, place_of(pytestconfig), say, progress, _engine(settings, say))
     yield Gate(pytestconfig, evaluator)
     evaluator.close()
+
+
+def _engine(settings: Settings, say: Callable[[str], None]) -> Engine | None:
+    """Where models run; None for this process."""
+    if settings.cluster is None:
+        return None
+    from emt_plugin.cluster import RayEngine
+
+    base = settings.reference if settings.trajectories else None
+    return RayEngine(settings.cluster, settings.catalog, say, lambda spec: settings.reference_kind(spec) == "encoder", base)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from emt_plugin.catalog import CatalogError, ImageSetSpec, ModelSpec
-from emt_plugin.errors import CouldNotRun, ForgettingError, one_line
+from emt_plugin.errors import CouldNotRun, Crashed, ForgettingError, one_line
 from emt_plugin.gate import TolerancesError
 from emt_plugin.records import PairKey, PairRecord
 from emt_plugin.records.record import Status
@@ -59,7 +59,7 @@ def attach(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestRe
         setattr(report, ENDED, SKIPPED)
     # A pair is measured in the setup of its test: what fails later has its record already.
     if key and report.when == "setup" and not report.passed and key not in {pair.key for pair in pairs}:
-        status: Status = "not-run" if report.skipped else "could-not-run"
+        status: Status = "not-run" if report.skipped else status_of(error)
         pairs = [*pairs, PairRecord(key, status=status, reason=_reason(report, error))]
     if ended(report) == COULD_NOT_RUN and report.when == "call":
         # A test that asks for its pair itself has no setup of it. pytest and JUnit tell errors from failures by the phase
@@ -67,6 +67,11 @@ def attach(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestRe
         report.when = "setup"
     if pairs:
         setattr(report, PAYLOAD, json.dumps([pair.to_json() for pair in pairs], allow_nan=False))
+
+
+def status_of(error: BaseException | None) -> Status:
+    """The status of a pair without a measurement, by what was raised."""
+    return "crashed" if isinstance(error, Crashed) else "could-not-run"
 
 
 def _reason(report: pytest.TestReport, error: BaseException | None) -> str:

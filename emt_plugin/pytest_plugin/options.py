@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from emt_plugin.settings import (
     DTYPES,
     GENERATIONS,
     REPORT_MODES,
+    Cluster,
     Compute,
     Reporting,
     Scoring,
@@ -37,6 +40,8 @@ from emt_plugin.store import DEFAULT_FOLDER, MODES, sizes
 Pairs = tuple[tuple[ModelSpec, ImageSetSpec], ...]
 RULES = ("sum", "mean")
 PROBE = "probe"
+ENGINES = ("process", "ray")
+ACTOR_OPTIONS = ("emt_actors", "emt_actor_gpus", "emt_actor_cpus", "emt_actor_wait")
 # What needs the same number of images each time, and why.
 EARLY_STOP_WITHOUT = {
     "emt_checkpoint": "the states of a trajectory are compared on the same images",
@@ -126,6 +131,7 @@ def _build(config: pytest.Config) -> Settings:
         store=_storing(config),
         report=_reporting(config),
         shard=shard,
+        cluster=_cluster(config, models),
         update_tolerances=option.emt_update_tolerances,
         unasked=() if image_sets else tuple(model for model in models if catalog.chose_image_sets(model)),
         given={name.removeprefix("emt_"): value for name, value in sorted(vars(option).items())
@@ -225,6 +231,53 @@ def _compute(config: pytest.Config) -> Compute:
         generation="checkpoint" if option.emt_generation == "checkpoint" else "own",
         max_cost=_money(option.emt_max_cost),
     )
+
+
+def _cluster(config: pytest.Config, models: Sequence[ModelSpec]) -> Cluster | None:
+    """The Ray cluster that was asked for.
+
+    Raises:
+        pytest.UsageError: it does not go with another option, or Ray is not installed.
+    """
+    option = config.option
+    given = [name for name in ACTOR_OPTIONS if getattr(option, name) is not None]
+    if option.emt_engine not in (None, *ENGINES):
+        raise pytest.UsageError(f"emt: unknown --emt-engine '{option.emt_engine}'; known: {', '.join(ENGINES)}")
+    if option.emt_engine != "ray":
+        if given:
+            raise pytest.UsageError(f"emt: --{given[0].replace('_', '-')} is for --emt-engine ray; add that or leave it out")
+        return None
+    if getattr(option, "numprocesses", None):
+        raise pytest.UsageError(
+            "emt: --emt-engine ray has its own actors, beside which workers of -n would only wait; leave -n out"
+        )
+    if find_spec("ray") is None:
+        raise pytest.UsageError("emt: --emt-engine ray needs Ray: pip install 'pytest-emt[ray]'")
+    if ":" in (option.emt_device or ""):
+        raise pytest.UsageError("emt: with --emt-engine ray it is Ray that chooses a GPU; write --emt-device cuda")
+    if all(model.endpoint for model in models):
+        raise pytest.UsageError("emt: models behind endpoints need no --emt-engine ray, since they run elsewhere; leave it out")
+    gpus = _amount(option.emt_actor_gpus, "--emt-actor-gpus", "GPUs")
+    if gpus is not None and gpus > 1:
+        raise pytest.UsageError(
+            f"emt: --emt-actor-gpus {option.emt_actor_gpus}: a model runs on one GPU; write 1 or a share such as 0.5"
+        )
+    default = Cluster()
+    return Cluster(
+        address=os.environ.get("RAY_ADDRESS") or None,
+        actors=_count(option.emt_actors, "--emt-actors", "actors"),
+        gpus=gpus,
+        cpus=_amount(option.emt_actor_cpus, "--emt-actor-cpus", "CPUs") or default.cpus,
+        wait_seconds=_amount(option.emt_actor_wait, "--emt-actor-wait", "seconds") or default.wait_seconds,
+    )
+
+
+def _amount(text: str | None, name: str, of: str) -> float | None:
+    if text is None:
+        return None
+    if not re.fullmatch(r"\d+(\.\d+)?", text) or not float(text):
+        raise pytest.UsageError(f"emt: {name} {text} is not a number of {of}; write such as 1 or 0.5")
+    return float(text)
 
 
 def _money(text: str | None) -> float | None:

@@ -28,7 +28,8 @@ def table(path: Path) -> str:
         content = json.loads(path.read_text(encoding="utf-8"))
         found = [benchmark["extra_info"] for benchmark in content["benchmarks"] if benchmark["extra_info"]]
         machine = content["machine_info"]
-        rows = [row for timing in found for row in _rows(timing)]
+        rows = [row for timing in found if "wall_seconds" not in timing for row in _rows(timing)]
+        engines = [_engines(timing) for timing in found if "wall_seconds" in timing]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TimingsError(
             f"{path} holds no timings ({type(error).__name__}: {error}); make it with: "
@@ -36,7 +37,7 @@ def table(path: Path) -> str:
         ) from None
     processor = machine.get("cpu", {}).get("brand_raw", machine.get("machine", "a CPU"))
     made = f"{content['datetime'][:10]}, {processor}, {machine.get('cpu', {}).get('count', '?')} cores, float32."
-    return "\n".join([*HEAD, *rows, "", made])
+    return "\n".join([*HEAD, *rows, "", *engines, made])
 
 
 def write(path: Path, readme: Path) -> None:
@@ -77,6 +78,15 @@ def _rows(timing: Mapping[str, Any]) -> list[str]:
         _row("the same pair again", seconds, "second run", "first run", "the first time"),
         _row("a second checkpoint, same tower", seconds, "second checkpoint, same tower", "first run", "the first time"),
     ]
+
+
+def _engines(timing: Mapping[str, Any]) -> str:
+    whole, measuring = timing["wall_seconds"], timing["measuring_wall_seconds"]
+    return (
+        f"{timing['images']} images of the bundled model in {timing['pairs']} pairs, by the wall clock: "
+        f"two workers of pytest-xdist {whole['workers']:.0f} s, two actors of a Ray cluster {whole['actors']:.0f} s, "
+        f"of which {measuring['actors']:.0f} s measured and the rest started the cluster and its actors.\n"
+    )
 
 
 def _row(what: str, seconds: Mapping[str, float], ours: str, theirs: str, words: str) -> str:
