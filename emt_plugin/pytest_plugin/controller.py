@@ -67,6 +67,7 @@ class Controller:
         self._interrupted = False
         self._test_failed = False
         self._lines: list[str] = []
+        self._shard = settings.shard
         config.stash[PLACE] = RunPlace(self.folder, "main")
 
     @pytest.hookimpl(trylast=True)
@@ -150,17 +151,21 @@ class Controller:
             self._nothing_to_gate(session, int(exitstatus), stopped)
             return
         pairs = adjusted(self._all_pairs())
-        unmeasured = [pair for pair in pairs if pair.gating is None]
-        code = exit_code(
-            Outcome(
-                pytest_code=int(exitstatus),
-                stopped=stopped,
-                incomplete=bool(unmeasured or self._faults),
-                test_failed=self._test_failed or session.testsfailed > self._expected_failures,
-                verdicts={*self._verdicts, *(pair.gating.verdict for pair in pairs if pair.gating)},
-            )
+        unmeasured = [pair for pair in pairs if pair.gating is None and not pair.is_awaited]
+        awaited = any(pair.is_awaited for pair in pairs)
+        shard = self._settings.shard
+        outcome = Outcome(
+            pytest_code=int(exitstatus),
+            stopped=stopped,
+            incomplete=bool(unmeasured or self._faults),
+            test_failed=self._test_failed or session.testsfailed > self._expected_failures,
+            verdicts={*self._verdicts, *(pair.gating.verdict for pair in pairs if pair.gating)},
         )
-        session.exitstatus = self._finish(pairs, not (unmeasured or self._faults or stopped), code)
+        if shard and shard.by == "images":
+            self._shard = replace(shard, otherwise=exit_code(outcome))
+            outcome = replace(outcome, incomplete=outcome.incomplete or awaited)
+        complete = not (unmeasured or awaited or self._faults or stopped)
+        session.exitstatus = self._finish(pairs, complete, exit_code(outcome))
 
     def _nothing_to_gate(self, session: pytest.Session, code: int, stopped: bool) -> None:
         """A run that asked for the gate by an option and selected none of it must not pass."""
@@ -224,7 +229,7 @@ class Controller:
             },
             environment=describe(home_of(self._config), self._config.invocation_params.args),
             pairs=tuple(pairs),
-            shard=self._settings.shard,
+            shard=self._shard,
         )
         rows = {name: found.rows for name, found in self._journalled.items()}
         try:
@@ -324,7 +329,8 @@ class Controller:
 def incomplete(run: RunRecord, reason: str) -> RunRecord:
     """A run of which something that was asked for is missing."""
     code = run.exit_code if run.exit_code == STOPPED else INCOMPLETE
-    return replace(run, complete=False, exit_code=code, reason=one_line(reason))
+    shard = replace(run.shard, otherwise=code) if run.shard and run.shard.by == "images" else run.shard
+    return replace(run, complete=False, exit_code=code, reason=one_line(reason), shard=shard)
 
 
 def claimed_folder(reports: Path, now: datetime) -> Claim:

@@ -1,7 +1,7 @@
 """Pairs become a run record. Pure: no torch, no pytest."""
 
 from emt_plugin.records.changes import Difference, Flip, PairChange, Repeat, RunChanges, Shard, Trend, TrendPoint
-from emt_plugin.records.images import MARK, images_hashes, mark
+from emt_plugin.records.images import MARK, SEED, images_hashes, mark, place_of
 from emt_plugin.records.journal import (
     Journal,
     Journalled,
@@ -12,6 +12,7 @@ from emt_plugin.records.journal import (
     write_flips,
     write_predictions,
 )
+from emt_plugin.records.parts import Against, Part
 from emt_plugin.records.place import RunPlace
 from emt_plugin.records.record import (
     Cost,
@@ -29,6 +30,8 @@ from emt_plugin.records.record import (
 
 __all__ = [
     "MARK",
+    "SEED",
+    "Against",
     "Cost",
     "Difference",
     "EncoderFacts",
@@ -39,6 +42,7 @@ __all__ = [
     "PairChange",
     "PairKey",
     "PairRecord",
+    "Part",
     "RecordError",
     "Repeat",
     "Replay",
@@ -54,6 +58,7 @@ __all__ = [
     "images_hashes",
     "kind_rates",
     "mark",
+    "place_of",
     "read_flips",
     "read_journals",
     "read_predictions",
