@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from emt_plugin.pytest_plugin.workers.place import PLACE
 from emt_plugin.records import (
     Flip,
     Journalled,
+    OnePairAtATime,
     PairKey,
     PairRecord,
     RecordError,
@@ -36,7 +39,7 @@ from emt_plugin.records.adjusting import adjusted, why_incomplete
 from emt_plugin.runs.folder import Claim, claimed
 from emt_plugin.settings import Settings
 
-Rows = dict[str, list[Row]]
+Rows = Mapping[str, Sequence[Row]]
 
 
 class Controller:
@@ -206,8 +209,9 @@ class Controller:
         ]
 
     def _partial(self, pair: PairRecord, found: Journalled) -> PairRecord:
-        reason = f"{pair.reason} ({len(found.rows)} images were measured)"
-        return replace(found.start, status=pair.status, reason=reason, n=len(found.rows))
+        count = len(found.rows)
+        reason = f"{pair.reason} ({count} images were measured)"
+        return replace(found.start, status=pair.status, reason=reason, n=count)
 
     def _finish(self, pairs: list[PairRecord], complete: bool, code: int) -> int:
         """Write everything; whatever goes wrong here makes the run incomplete, in the record too."""
@@ -231,7 +235,7 @@ class Controller:
             pairs=tuple(pairs),
             shard=self._shard,
         )
-        rows = {name: found.rows for name, found in self._journalled.items()}
+        rows = OnePairAtATime({name: partial(getattr, found, "rows") for name, found in self._journalled.items()})
         try:
             run = replace(run, trajectories=self._trajectories(pairs, rows))
             run, flipped = self._beside_earlier(run, rows)

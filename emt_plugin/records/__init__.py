@@ -5,6 +5,7 @@ from emt_plugin.records.images import MARK, SEED, images_hashes, mark, place_of
 from emt_plugin.records.journal import (
     Journal,
     Journalled,
+    OnePairAtATime,
     Row,
     read_flips,
     read_journals,
@@ -39,6 +40,7 @@ __all__ = [
     "Journal",
     "Journalled",
     "KindRate",
+    "OnePairAtATime",
     "PairChange",
     "PairKey",
     "PairRecord",
