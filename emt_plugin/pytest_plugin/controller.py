@@ -290,7 +290,7 @@ class Controller:
             write_all(self.folder, self._settings.report.mode)
             return run
 
-    def _write(self, run: RunRecord, rows: Rows, flipped: dict[str, list[Flip]]) -> None:
+    def _write(self, run: RunRecord, rows: OnePairAtATime, flipped: dict[str, list[Flip]]) -> None:
         """The record, and what is drawn of it."""
         from emt_plugin.report import write_all
 
@@ -301,6 +301,7 @@ class Controller:
             if pair.key.id in flipped:
                 write_flips(self.folder, pair.key.file_name, flipped[pair.key.id])
         run.write(self.folder)
+        rows.let_go()
         write_all(self.folder, self._settings.report.mode)
 
     def _trajectories(self, pairs: list[PairRecord], rows: Rows) -> tuple[Trajectory, ...]:

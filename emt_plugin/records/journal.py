@@ -135,6 +135,10 @@ class OnePairAtATime(Mapping[str, list[Row]]):
             self._last = (pair, read())
         return self._last[1]
 
+    def let_go(self) -> None:
+        """Keep none: somebody else is about to read some."""
+        self._last = None
+
     def __contains__(self, pair: object) -> bool:
         return pair in self._read
 
@@ -219,7 +223,7 @@ def write_predictions(folder: Path, file_name: str, rows: Iterable[Row]) -> Path
     """Write ``predictions/<pair>.jsonl``, a row for each image in the order given."""
     path = predictions_file(folder, file_name)
     path.parent.mkdir(exist_ok=True)
-    write_atomically(path, "".join(f"{row.to_json()}\n" for row in rows).encode())
+    write_atomically(path, (f"{row.to_json()}\n".encode() for row in rows))
     return path
 
 
