@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 OFFLINE := HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1
 ARGS ?=
 
-.PHONY: bench test more test-all lowest core lint browser study throughput kills gate-doc models-doc zoo adapters wheel clean
+.PHONY: bench test more test-all lowest core lint browser study throughput kills gate-doc scale-doc models-doc zoo adapters wheel clean
 
 bench: $(INSTALLED)
 	$(OFFLINE) $(BIN)/pytest benchmarks $(ARGS)
@@ -80,6 +80,10 @@ kills: $(INSTALLED)
 # docs/gate.md: how often the gate errs, computed anew.
 gate-doc: $(INSTALLED)
 	$(BIN)/python -m emt_plugin.gate.calibration
+
+# The tables of docs/scale.md: what an image costs beside the model; about five minutes.
+scale-doc: $(INSTALLED)
+	$(BIN)/python -m emt_plugin.throughput.scale
 
 # The tables of docs/models.md, from the tests of every family; about four minutes.
 models-doc: $(INSTALLED)

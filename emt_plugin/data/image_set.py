@@ -13,10 +13,9 @@ from emt_plugin.catalog import ImageSetSpec, Question
 from emt_plugin.data.pixels import PixelRule, as_rgb, decoded, pixel_hash
 from emt_plugin.data.source import Table
 from emt_plugin.errors import CouldNotRun
-from emt_plugin.records import images_hashes
+from emt_plugin.records import SEED, images_hashes, place_of
 
 __all__ = ["SEED", "ImageSet", "Item", "as_rgb", "in_subset_order", "pixel_hash", "rule_of"]
-SEED = "emt-subset-1"
 
 
 @dataclass(frozen=True)
@@ -54,6 +53,7 @@ class ImageSet:
         open: opens the table of the split; not before an image is looked at.
         pixels: what was done to the pixels of how many images of the split.
         notes: what a reader of the results should know of the images.
+        whole: the subset that the items are a part of; empty where they are all of it.
     """
 
     spec: ImageSetSpec
@@ -64,6 +64,7 @@ class ImageSet:
     open: Callable[[], Table] = field(compare=False, repr=False)
     pixels: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    whole: tuple[Item, ...] = ()
 
     @property
     def question(self) -> Question:
@@ -88,7 +89,25 @@ class ImageSet:
             )
         return replace(self, items=found)
 
+    def part(self, index: int, count: int) -> ImageSet:
+        """Every ``count``-th image from the ``index``-th on, 1 being the first: parts are alike but for one image.
+
+        Raises:
+            CouldNotRun: there are more parts than images.
+        """
+        if count > len(self.items):
+            raise CouldNotRun(
+                f"{self.spec.id} has {len(self.items)} images to measure, which cannot be parted into {count}: "
+                f"make no more parts than that with --emt-shard, or give this image set a run of its own"
+            )
+        return replace(self, items=self.items[index - 1 :: count], whole=self.items)
+
     @property
+    def subset(self) -> ImageSet:
+        """All images of the subset, where these are a part of them."""
+        return replace(self, items=self.whole, whole=()) if self.whole else self
+
+    @cached_property
     def fingerprint(self) -> str:
         """sha256 over the evaluated images and labels: equal if and only if two runs saw the same."""
         images = ((item.hash, item.occurrence, item.label) for item in self.items)
@@ -112,4 +131,4 @@ def rule_of(spec: ImageSetSpec) -> PixelRule:
 
 def in_subset_order(items: Sequence[Item]) -> list[Item]:
     """A fixed pseudo-random order that depends on the images and a published seed, not on their order in the file."""
-    return sorted(items, key=lambda item: (sha256(f"{SEED}:{item.hash}:{item.occurrence}".encode()).digest(), item.row))
+    return sorted(items, key=lambda item: (place_of(item.hash, item.occurrence), item.row))

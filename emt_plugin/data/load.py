@@ -80,13 +80,14 @@ def load_train(image_set: ImageSet, per_class: int, store: Store | None = None) 
     """Images of the training split to fit probes on, none of which is evaluated.
 
     Args:
-        image_set: the evaluated images.
+        image_set: the evaluated images; those of all parts count, where these are a part.
         per_class: so many images of each class at most, by a fixed pseudo-random order of the rows.
         store: where the choice is remembered.
 
     Returns:
         None where there is no training split, or it lacks a class.
     """
+    image_set = image_set.subset
     spec = image_set.spec
     split = training_split(spec, image_set.split)
     if split is None:

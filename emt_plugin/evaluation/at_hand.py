@@ -51,6 +51,9 @@ class AtHand:
         if spec not in self._image_sets:
             only = self._settings.compute.images
             found = load_image_set(spec, None if only else self._settings.compute.limit, self._store)
+            shard = self._settings.shard
+            if shard and shard.by == "images":
+                found = found.part(shard.index, shard.count)
             self._image_sets[spec] = found.only(only) if only else found
             for note in found.notes:
                 self._say(f"image set {spec.id}: {note}")

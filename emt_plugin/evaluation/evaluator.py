@@ -11,13 +11,12 @@ from functools import partial
 from emt_plugin.analysis import largest_loss, steps
 from emt_plugin.analysis.steps import VISION_PROBE
 from emt_plugin.catalog import ImageSetSpec, ModelSpec
-from emt_plugin.data import ImageSet
+from emt_plugin.data import ImageSet, load_train
 from emt_plugin.errors import CouldNotRun
 from emt_plugin.evaluation.at_hand import AtHand
 from emt_plugin.evaluation.encoder_choice import BASE
 from emt_plugin.evaluation.engine import Engine, ThisProcess
 from emt_plugin.evaluation.models import Model
-from emt_plugin.evaluation.outcomes import comparisons, score_summary, way
 from emt_plugin.evaluation.probing import Prober
 from emt_plugin.evaluation.progress import Progress, no_progress
 from emt_plugin.evaluation.references import References, ReferenceScores
@@ -25,7 +24,7 @@ from emt_plugin.evaluation.repeating import repeated
 from emt_plugin.evaluation.scorers import PairScorers
 from emt_plugin.evaluation.stopping import Stop
 from emt_plugin.evaluation.thumbs import write_thumbs
-from emt_plugin.evaluation.written import row_of, started
+from emt_plugin.evaluation.written import in_part, row_of, started
 from emt_plugin.gate import Reference, Tolerance, chance_of, compare, compare_in_order, with_itself
 from emt_plugin.gate.tolerances import accepted_of
 from emt_plugin.records import (
@@ -40,6 +39,7 @@ from emt_plugin.records import (
     read_predictions,
 )
 from emt_plugin.runs.compare import flips
+from emt_plugin.runs.outcomes import comparisons, score_summary, way
 from emt_plugin.runs.shown import gallery
 from emt_plugin.scoring.protocol import Judge
 from emt_plugin.settings import Settings
@@ -103,6 +103,7 @@ class Evaluator:
         Raises:
             CouldNotRun: the model cannot be loaded, or does not show what a scorer wants.
         """
+        self._refuse_parted_probe(model, image_set)
         spent = self._at_hand.cost()
         start = started(model, image_set, self.settings)
         cpu, wall = time.process_time(), time.perf_counter()
@@ -164,7 +165,7 @@ class Evaluator:
         if self.place:
             shown = gallery(pair, rows, self._flipped(pair, rows), bool(self.settings.trajectories)).rows
             write_thumbs(self.place.folder / "thumbs", self._store, image_set, shown)
-        return pair
+        return in_part(pair, note)
 
     def _repeated(self, model: Model, image_set: ImageSet, rows: Sequence[Row]) -> Repeat | None:
         """What moves when the images are measured again; nothing of it is stored or comes from the store."""
@@ -281,6 +282,25 @@ class Evaluator:
             gates = {PROBE.key: probes[VISION_PROBE]} if probe_gates else {}
             probed.append(replace(row, probes=probes, references={**row.references, **gates}))
         return probed, prober.note
+
+    def _refuse_parted_probe(self, model: Model, image_set: ImageSet) -> None:
+        """Refuse what a part of the images would fit otherwise than all of them.
+
+        Raises:
+            CouldNotRun: probes are fitted on the evaluated images themselves.
+        """
+        if not image_set.whole or not self.settings.probes(model.spec) or not model.facts.has_features:
+            return
+        if load_train(image_set, self.settings.scoring.probe_images, self._store) is None:
+            raise CouldNotRun(
+                f"{image_set.spec.id} has no training split, so probes are fitted on the evaluated images, all of them, and "
+                f"--emt-shard-by images has a part: {self._without_probe(model)}"
+            )
+
+    def _without_probe(self, model: Model) -> str:
+        if self.settings.reference_kind(model.spec) == "probe":
+            return "part the pairs, or compare with a model by --emt-reference MODEL"
+        return "part the pairs, or leave the probes out with --emt-probe-images 0"
 
     def _tolerance(self, pair: PairRecord, kind: str, scorer: str, given: float | None) -> Tolerance:
         if given is not None:

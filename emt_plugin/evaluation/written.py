@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from emt_plugin.catalog import Catalog, ImageSetSpec, display
 from emt_plugin.data import ImageSet
@@ -12,7 +12,7 @@ from emt_plugin.evaluation.models import Model
 from emt_plugin.evaluation.observing import Seen
 from emt_plugin.evaluation.references import ReferenceScores
 from emt_plugin.gate import Reference
-from emt_plugin.records import PairRecord, Row
+from emt_plugin.records import Against, PairRecord, Part, Row
 from emt_plugin.scoring import Score
 from emt_plugin.settings import Settings, pair_key
 
@@ -54,6 +54,36 @@ def started(model: Model, image_set: ImageSet, settings: Settings) -> PairRecord
             "pixels": dict(image_set.pixels) or None,
             "notes": list(image_set.notes) or None,
         },
+        part=_part(image_set, settings),
+    )
+
+
+def _part(image_set: ImageSet, settings: Settings) -> Part | None:
+    """Which of a pair's images these are; None where they are all."""
+    if not image_set.whole or settings.shard is None:
+        return None
+    return Part(settings.shard.index, settings.shard.count, len(image_set.whole), image_set.subset.fingerprint)
+
+
+def in_part(pair: PairRecord, probes: str) -> PairRecord:
+    """What is kept of a pair of which this is a part: nothing that would read as a verdict of the whole.
+
+    Args:
+        pair: measured, with its comparisons.
+        probes: what must be said beside its probes.
+    """
+    if pair.part is None:
+        return pair
+    against = tuple(Against(found.scorer, found.reference, found.tolerance) for found in pair.comparisons)
+    awaited = f"{pair.part.words} by images, which has no verdict of its own: `emt merge` joins the parts"
+    return replace(
+        pair,
+        part=replace(pair.part, against=against, gate=pair.gate, probes=probes),
+        comparisons=(),
+        gate=None,
+        steps=(),
+        largest_loss=None,
+        reason=pair.reason if pair.gate is None else awaited,
     )
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from emt_plugin.pytest_plugin.workers.place import PLACE
 from emt_plugin.records import (
     Flip,
     Journalled,
+    OnePairAtATime,
     PairKey,
     PairRecord,
     RecordError,
@@ -36,7 +39,7 @@ from emt_plugin.records.adjusting import adjusted, why_incomplete
 from emt_plugin.runs.folder import Claim, claimed
 from emt_plugin.settings import Settings
 
-Rows = dict[str, list[Row]]
+Rows = Mapping[str, Sequence[Row]]
 
 
 class Controller:
@@ -67,6 +70,7 @@ class Controller:
         self._interrupted = False
         self._test_failed = False
         self._lines: list[str] = []
+        self._shard = settings.shard
         config.stash[PLACE] = RunPlace(self.folder, "main")
 
     @pytest.hookimpl(trylast=True)
@@ -150,17 +154,21 @@ class Controller:
             self._nothing_to_gate(session, int(exitstatus), stopped)
             return
         pairs = adjusted(self._all_pairs())
-        unmeasured = [pair for pair in pairs if pair.gating is None]
-        code = exit_code(
-            Outcome(
-                pytest_code=int(exitstatus),
-                stopped=stopped,
-                incomplete=bool(unmeasured or self._faults),
-                test_failed=self._test_failed or session.testsfailed > self._expected_failures,
-                verdicts={*self._verdicts, *(pair.gating.verdict for pair in pairs if pair.gating)},
-            )
+        unmeasured = [pair for pair in pairs if pair.gating is None and not pair.is_awaited]
+        awaited = any(pair.is_awaited for pair in pairs)
+        shard = self._settings.shard
+        outcome = Outcome(
+            pytest_code=int(exitstatus),
+            stopped=stopped,
+            incomplete=bool(unmeasured or self._faults),
+            test_failed=self._test_failed or session.testsfailed > self._expected_failures,
+            verdicts={*self._verdicts, *(pair.gating.verdict for pair in pairs if pair.gating)},
         )
-        session.exitstatus = self._finish(pairs, not (unmeasured or self._faults or stopped), code)
+        if shard and shard.by == "images":
+            self._shard = replace(shard, otherwise=exit_code(outcome))
+            outcome = replace(outcome, incomplete=outcome.incomplete or awaited)
+        complete = not (unmeasured or awaited or self._faults or stopped)
+        session.exitstatus = self._finish(pairs, complete, exit_code(outcome))
 
     def _nothing_to_gate(self, session: pytest.Session, code: int, stopped: bool) -> None:
         """A run that asked for the gate by an option and selected none of it must not pass."""
@@ -201,8 +209,9 @@ class Controller:
         ]
 
     def _partial(self, pair: PairRecord, found: Journalled) -> PairRecord:
-        reason = f"{pair.reason} ({len(found.rows)} images were measured)"
-        return replace(found.start, status=pair.status, reason=reason, n=len(found.rows))
+        count = len(found.rows)
+        reason = f"{pair.reason} ({count} images were measured)"
+        return replace(found.start, status=pair.status, reason=reason, n=count)
 
     def _finish(self, pairs: list[PairRecord], complete: bool, code: int) -> int:
         """Write everything; whatever goes wrong here makes the run incomplete, in the record too."""
@@ -224,9 +233,9 @@ class Controller:
             },
             environment=describe(home_of(self._config), self._config.invocation_params.args),
             pairs=tuple(pairs),
-            shard=self._settings.shard,
+            shard=self._shard,
         )
-        rows = {name: found.rows for name, found in self._journalled.items()}
+        rows = OnePairAtATime({name: partial(getattr, found, "rows") for name, found in self._journalled.items()})
         try:
             run = replace(run, trajectories=self._trajectories(pairs, rows))
             run, flipped = self._beside_earlier(run, rows)
@@ -281,7 +290,7 @@ class Controller:
             write_all(self.folder, self._settings.report.mode)
             return run
 
-    def _write(self, run: RunRecord, rows: Rows, flipped: dict[str, list[Flip]]) -> None:
+    def _write(self, run: RunRecord, rows: OnePairAtATime, flipped: dict[str, list[Flip]]) -> None:
         """The record, and what is drawn of it."""
         from emt_plugin.report import write_all
 
@@ -292,6 +301,7 @@ class Controller:
             if pair.key.id in flipped:
                 write_flips(self.folder, pair.key.file_name, flipped[pair.key.id])
         run.write(self.folder)
+        rows.let_go()
         write_all(self.folder, self._settings.report.mode)
 
     def _trajectories(self, pairs: list[PairRecord], rows: Rows) -> tuple[Trajectory, ...]:
@@ -324,7 +334,8 @@ class Controller:
 def incomplete(run: RunRecord, reason: str) -> RunRecord:
     """A run of which something that was asked for is missing."""
     code = run.exit_code if run.exit_code == STOPPED else INCOMPLETE
-    return replace(run, complete=False, exit_code=code, reason=one_line(reason))
+    shard = replace(run.shard, otherwise=code) if run.shard and run.shard.by == "images" else run.shard
+    return replace(run, complete=False, exit_code=code, reason=one_line(reason), shard=shard)
 
 
 def claimed_folder(reports: Path, now: datetime) -> Claim:

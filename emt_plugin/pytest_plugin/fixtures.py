@@ -32,7 +32,9 @@ class Measurement:
     pair: PairRecord
 
     def assert_not_forgotten(self) -> None:
-        """Raise ForgettingError, its first word the verdict, unless the verdict is PASS."""
+        """Raise ForgettingError, its first word the verdict, unless the verdict is PASS, or other runs have the rest of it."""
+        if self.pair.is_awaited:
+            return
         from emt_plugin.report.words.verdicts import verdict_line
 
         comparison = self.pair.gating
@@ -64,7 +66,7 @@ class Gate:
             encoder: the model's vision encoder, where the catalog does not know it.
 
         Returns:
-            What was measured.
+            What was measured; a part of it, by ``--emt-shard-by images``, without a verdict, and then the test is skipped.
 
         Raises:
             ForgettingError: the verdict is FAIL or INCONCLUSIVE.
@@ -163,7 +165,7 @@ def emt_measurement(_emt_gate: Gate, emt_model: Model, emt_image_set: ImageSet, 
     """One pair, measured and recorded before anything is asserted of it."""
     pair = _emt_gate.evaluator.measure(emt_model, emt_image_set)
     record(request.node, pair)
-    if pair.gating is None:
+    if pair.gating is None and not pair.is_awaited:
         raise CouldNotRun(pair.reason or "no verdict")
     return Measurement(pair)
 

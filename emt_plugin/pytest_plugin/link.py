@@ -16,6 +16,8 @@ from emt_plugin.records.record import Status
 from emt_plugin.settings import pair_key
 
 MEASURED: pytest.StashKey[list[PairRecord]] = pytest.StashKey()
+# Why a test can neither pass nor fail: other runs have the rest of the images.
+AWAITED: pytest.StashKey[str] = pytest.StashKey()
 PAYLOAD = "emt_pairs"
 ENDED = "emt_ended"
 COULD_NOT_RUN, SKIPPED = "COULD-NOT-RUN", "SKIPPED"
@@ -38,6 +40,8 @@ class SaidBelow:
 def record(item: pytest.Item, pair: PairRecord) -> None:
     """Keep what an item measured until its next report."""
     item.stash.setdefault(MEASURED, []).append(pair)
+    if pair.is_awaited:
+        item.stash[AWAITED] = str(pair.reason)
 
 
 def attach(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
@@ -57,6 +61,9 @@ def attach(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestRe
         setattr(report, ENDED, COULD_NOT_RUN)
     elif report.skipped and not pairs and (report.when == "setup" or not key):
         setattr(report, ENDED, SKIPPED)
+    if report.passed and report.when == "call" and AWAITED in item.stash:
+        report.outcome = "skipped"
+        report.longrepr = (str(item.path), (item.location[1] or 0) + 1, f"Skipped: {item.stash[AWAITED]}")
     # A pair is measured in the setup of its test: what fails later has its record already.
     if key and report.when == "setup" and not report.passed and key not in {pair.key for pair in pairs}:
         status: Status = "not-run" if report.skipped else status_of(error)

@@ -49,6 +49,16 @@ EARLY_STOP_WITHOUT = {
     "emt_repeat": "what flips is counted on a fixed number of images",
     "emt_image": "it looks at single images out of their order",
 }
+# What needs all images of a pair in one run, and why.
+BY_IMAGES_WITHOUT = {
+    "emt_checkpoint": "a trajectory is drawn from all images of its states",
+    "emt_early_stop": "it stops by the outcomes of all images in their order",
+    "emt_image": "it looks at single images out of their order",
+    "emt_update_tolerances": "a part of a pair has no loss to accept",
+    "emt_history": "a part of a pair has no place there, and `emt merge --history` gives it one",
+    "emt_compare": "a part of a pair is no earlier pair, and `emt merge --compare` has the whole",
+    "emt_throughput": "it measures no pair",
+}
 
 
 def build_settings(config: pytest.Config) -> Settings:
@@ -116,8 +126,8 @@ def _build(config: pytest.Config) -> Settings:
             other = f"--{name.replace('_', '-')}"
             raise pytest.UsageError(f"emt: --emt-image looks at single images, which have no place in {other}; leave one out")
     image_sets = option.emt_image_set or config.getini("emt_image_set")
-    pairs, shard = _sharded(option.emt_shard, _pairs(catalog, models, image_sets))
-    if shard and runs:
+    pairs, shard = _sharded(option, _pairs(catalog, models, image_sets), _limit(config))
+    if shard and runs:  # By images that was refused with its own reason.
         raise pytest.UsageError("emt: --emt-shard would part a trajectory from its base; leave it out with --emt-checkpoint")
     settings = Settings(
         catalog=catalog,
@@ -217,9 +227,8 @@ def _compute(config: pytest.Config) -> Compute:
         raise pytest.UsageError(f"emt: unknown device '{option.emt_device}'; write cpu, cuda, cuda:1 or mps")
     if option.emt_generation not in (None, *GENERATIONS):
         raise pytest.UsageError(f"emt: unknown --emt-generation '{option.emt_generation}'; known: {', '.join(GENERATIONS)}")
-    limit = _count(option.emt_limit or config.getini("emt_limit"), "--emt-limit")
     return Compute(
-        limit=limit or DEFAULT_LIMIT,
+        limit=_limit(config),
         images=_images(option.emt_image or ()),
         early_stop=option.emt_early_stop,
         repeat=_count(option.emt_repeat, "--emt-repeat", "times") or 1,
@@ -381,17 +390,48 @@ def _images(named: Sequence[str]) -> tuple[str, ...]:
     return tuple(named)
 
 
-def _sharded(text: str | None, pairs: Pairs) -> tuple[Pairs, Shard | None]:
-    """Every N-th pair from the K-th on, so that no part gets all of the large image sets."""
+def _sharded(option: Any, pairs: Pairs, limit: int) -> tuple[Pairs, Shard | None]:
+    """Every N-th pair from the K-th on, so that no part gets all of the large image sets; or all pairs, by images."""
+    text, by = option.emt_shard, option.emt_shard_by or "pairs"
+    if by not in ("pairs", "images"):
+        raise pytest.UsageError(f"emt: unknown --emt-shard-by '{by}'; known: pairs, images")
     if text is None:
+        if option.emt_shard_by:
+            raise pytest.UsageError(f"emt: --emt-shard-by {by} says how to part; say into what with --emt-shard K/N")
         return pairs, None
     found = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", text)
     if not found or int(found[1]) > int(found[2]):
         raise pytest.UsageError(f"emt: --emt-shard {text} names no part; write such as 1/4 for the first of four")
     index, count = int(found[1]), int(found[2])
+    names = tuple(pair_key(*pair).id for pair in pairs)
+    if by == "images":
+        _check_by_images(option, text, count, limit)
+        return pairs, Shard(index, count, names, "images")
     if count > len(pairs):
         raise pytest.UsageError(f"emt: --emt-shard {text}: there are {len(pairs)} pairs, so at most {len(pairs)} parts")
-    return pairs[index - 1 :: count], Shard(index, count, tuple(pair_key(*pair).id for pair in pairs))
+    return pairs[index - 1 :: count], Shard(index, count, names)
+
+
+def _check_by_images(option: Any, text: str, count: int, limit: int) -> None:
+    """Refuse to part the images of what needs them all.
+
+    Raises:
+        pytest.UsageError: another option does, or a part would have no image.
+    """
+    for name, reason in BY_IMAGES_WITHOUT.items():
+        if getattr(option, name):
+            raise pytest.UsageError(
+                f"emt: --emt-shard-by images does not go with --{name.replace('_', '-')}, since {reason}; "
+                f"leave one of the two out"
+            )
+    if count > limit:
+        raise pytest.UsageError(
+            f"emt: --emt-shard {text} by images: there are {limit} images of each set (--emt-limit), so at most {limit} parts"
+        )
+
+
+def _limit(config: pytest.Config) -> int:
+    return _count(config.option.emt_limit or config.getini("emt_limit"), "--emt-limit") or DEFAULT_LIMIT
 
 
 def _count(text: Any, name: str, of: str = "images") -> int | None:

@@ -1,10 +1,11 @@
 """Pairs become a run record. Pure: no torch, no pytest."""
 
 from emt_plugin.records.changes import Difference, Flip, PairChange, Repeat, RunChanges, Shard, Trend, TrendPoint
-from emt_plugin.records.images import MARK, images_hashes, mark
+from emt_plugin.records.images import MARK, SEED, images_hashes, mark, place_of
 from emt_plugin.records.journal import (
     Journal,
     Journalled,
+    OnePairAtATime,
     Row,
     read_flips,
     read_journals,
@@ -12,6 +13,7 @@ from emt_plugin.records.journal import (
     write_flips,
     write_predictions,
 )
+from emt_plugin.records.parts import Against, Part
 from emt_plugin.records.place import RunPlace
 from emt_plugin.records.record import (
     Cost,
@@ -29,6 +31,8 @@ from emt_plugin.records.record import (
 
 __all__ = [
     "MARK",
+    "SEED",
+    "Against",
     "Cost",
     "Difference",
     "EncoderFacts",
@@ -36,9 +40,11 @@ __all__ = [
     "Journal",
     "Journalled",
     "KindRate",
+    "OnePairAtATime",
     "PairChange",
     "PairKey",
     "PairRecord",
+    "Part",
     "RecordError",
     "Repeat",
     "Replay",
@@ -54,6 +60,7 @@ __all__ = [
     "images_hashes",
     "kind_rates",
     "mark",
+    "place_of",
     "read_flips",
     "read_journals",
     "read_predictions",

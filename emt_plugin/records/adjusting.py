@@ -31,7 +31,9 @@ def is_identity(pair: PairRecord) -> bool:
 
 def why_incomplete(pairs: Iterable[PairRecord], faults: Iterable[str] = ()) -> str | None:
     """Why a run is not complete, in one sentence; None where every pair has a verdict and nothing else went wrong."""
-    reasons = [f"{pair.key.id}: {pair.reason}" for pair in pairs if pair.gating is None] or list(faults)
+    pairs = list(pairs)
+    unmeasured = [f"{pair.key.id}: {pair.reason}" for pair in pairs if pair.gating is None and not pair.is_awaited]
+    reasons = unmeasured or list(faults) or [str(pair.reason) for pair in pairs if pair.is_awaited][:1]
     if not reasons:
         return None
     return reasons[0] + more(reasons)

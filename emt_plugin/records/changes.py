@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from emt_plugin.gate import Comparison
 
@@ -185,8 +186,17 @@ class Shard:
         index: 1 for the first.
         count: how many there are.
         pairs: ids of all pairs of the larger run, in order.
+        by: what is parted: the pairs, or the images of every pair.
+        otherwise: what a part by images would exit with if verdicts were not the joined run's to take; 0 by pairs.
     """
 
     index: int
     count: int
     pairs: tuple[str, ...]
+    by: Literal["pairs", "images"] = "pairs"
+    otherwise: int = 0
+
+    @property
+    def words(self) -> str:
+        """Which part it is."""
+        return f"part {self.index} of {self.count}"

@@ -6,6 +6,8 @@ import base64
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
 
+# Published: it decides which images a limit takes.
+SEED = "emt-subset-1"
 # Of a hash, what a mark is: three bytes, which are four characters.
 MARK_BYTES, MARK = 3, 4
 
@@ -21,6 +23,16 @@ def images_hashes(labels: Sequence[str], images: Iterable[tuple[str, int, int]])
     for image, occurrence, label in images:
         digest.update(f"{image}:{occurrence}:{label};".encode())
         yield digest.hexdigest()
+
+
+def place_of(image: str, occurrence: int) -> bytes:
+    """Where an image has its place in the fixed pseudo-random order: the least first.
+
+    Args:
+        image: its content hash.
+        occurrence: which of the images with this content.
+    """
+    return sha256(f"{SEED}:{image}:{occurrence}".encode()).digest()
 
 
 def mark(images_hash: str) -> str:

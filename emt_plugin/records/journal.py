@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -11,7 +13,7 @@ from typing import Any, TypeVar
 
 from emt_plugin.records.changes import Flip
 from emt_plugin.records.record import PairRecord, RecordError, pair_from_dict, pair_to_dict
-from emt_plugin.records.typed import typed
+from emt_plugin.records.typed import decoder, typed
 from emt_plugin.store.files import write_atomically
 
 Entry = TypeVar("Entry", "Row", Flip)
@@ -68,7 +70,21 @@ class Row:
 
     def to_json(self) -> str:
         """One line of JSON."""
-        return json.dumps(asdict(self), allow_nan=False, ensure_ascii=False)
+        return json.dumps(self.plain, allow_nan=False, ensure_ascii=False)
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """The row as it is written: what it holds is plain data already, and copying that took longer than writing it."""
+        return vars(self)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A line of a journal that holds rows."""
+
+    path: Path
+    offset: int
+    length: int
 
 
 @dataclass(frozen=True)
@@ -77,11 +93,60 @@ class Journalled:
 
     Attributes:
         start: what was known of it before its first image.
-        rows: its images, each once.
+        places: where its rows are.
     """
 
     start: PairRecord
-    rows: list[Row]
+    places: tuple[Place, ...]
+
+    @property
+    def rows(self) -> list[Row]:
+        """Its images, each once; read anew each time, so that no more than one pair's need be in memory."""
+        found: dict[int, Row] = {}
+        with ExitStack() as opened:
+            files = {path: opened.enter_context(path.open("rb")) for path in dict.fromkeys(place.path for place in self.places)}
+            for place in self.places:
+                files[place.path].seek(place.offset)
+                try:
+                    entry = json.loads(files[place.path].read(place.length))
+                except ValueError:
+                    # Its writer did not finish it.
+                    continue
+                found.update({row["row"]: Row(**row) for row in entry["rows"]})
+        return list(found.values())
+
+
+class OnePairAtATime(Mapping[str, list[Row]]):
+    """The rows of pairs by their ids, read when they are asked for; those that were asked for last are kept.
+
+    Args:
+        read: reads the rows of a pair.
+    """
+
+    def __init__(self, read: Mapping[str, Callable[[], list[Row]]]) -> None:
+        self._read = dict(read)
+        self._last: tuple[str, list[Row]] | None = None
+
+    def __getitem__(self, pair: str) -> list[Row]:
+        read = self._read[pair]
+        if self._last is None or self._last[0] != pair:
+            # The last ones go before the next come.
+            self._last = None
+            self._last = (pair, read())
+        return self._last[1]
+
+    def let_go(self) -> None:
+        """Keep none: somebody else is about to read some."""
+        self._last = None
+
+    def __contains__(self, pair: object) -> bool:
+        return pair in self._read
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read)
+
+    def __len__(self) -> int:
+        return len(self._read)
 
 
 class Journal:
@@ -97,7 +162,7 @@ class Journal:
 
     def append(self, pair: PairRecord, rows: Iterable[Row]) -> None:
         """Write one batch of a pair that was started, and flush it."""
-        self._write({"pair": pair.key.id, "measurement": pair.measurement, "rows": [asdict(row) for row in rows]})
+        self._write({"pair": pair.key.id, "measurement": pair.measurement, "rows": [row.plain for row in rows]})
 
     def _write(self, entry: dict[str, Any]) -> None:
         self._file.write(json.dumps(entry, allow_nan=False) + "\n")
@@ -115,28 +180,38 @@ def read_journals(folder: Path, kept: Mapping[str, str] = MappingProxyType({})) 
         folder: the journals'.
         kept: by pair id the measurement whose rows are wanted, where a pair was measured more than once; else the last.
     """
-    found: dict[str, dict[str | None, Journalled]] = {}
-    rows: dict[tuple[str, str | None], dict[int, Row]] = {}
+    found: dict[str, dict[str | None, PairRecord]] = {}
+    places: dict[tuple[str, str | None], list[Place]] = {}
     for path in sorted(folder.glob("*.jsonl")):
-        for entry in _whole_lines(path):
-            pair, measurement = entry["pair"], entry.get("measurement")
-            if "start" in entry:
-                found.setdefault(pair, {})[measurement] = Journalled(pair_from_dict(entry["start"]), [])
-            else:
-                rows.setdefault((pair, measurement), {}).update({row["row"]: Row(**row) for row in entry["rows"]})
+        for place, line in _places(path):
+            head = ROWS_HEAD.match(line)
+            if head:
+                pair, measurement = (json.loads(group) for group in head.groups())
+                places.setdefault((pair, measurement), []).append(place)
+                continue
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue
+            found.setdefault(entry["pair"], {})[entry.get("measurement")] = pair_from_dict(entry["start"])
     read = {}
     for pair, measured in found.items():
         chosen = kept.get(pair) if kept.get(pair) in measured else list(measured)[-1]
-        read[pair] = Journalled(measured[chosen].start, list(rows.get((pair, chosen), {}).values()))
+        read[pair] = Journalled(measured[chosen], tuple(places.get((pair, chosen), ())))
     return read
 
 
-def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
-    for line in path.read_bytes().split(b"\n"):
-        try:
-            yield json.loads(line)
-        except ValueError:
-            continue
+# How `Journal` begins a line of rows: which pair they are of is known without reading them.
+ROWS_HEAD = re.compile(rb'\{"pair": ("(?:[^"\\]|\\.)*"), "measurement": (null|"(?:[^"\\]|\\.)*"), "rows": \[')
+
+
+def _places(path: Path) -> Iterator[tuple[Place, bytes]]:
+    """The lines of a journal, and where they are."""
+    offset = 0
+    with path.open("rb") as file:
+        for line in file:
+            yield Place(path, offset, len(line)), line
+            offset += len(line)
 
 
 def predictions_file(folder: Path, file_name: str) -> Path:
@@ -148,7 +223,7 @@ def write_predictions(folder: Path, file_name: str, rows: Iterable[Row]) -> Path
     """Write ``predictions/<pair>.jsonl``, a row for each image in the order given."""
     path = predictions_file(folder, file_name)
     path.parent.mkdir(exist_ok=True)
-    write_atomically(path, "".join(f"{row.to_json()}\n" for row in rows).encode())
+    write_atomically(path, (f"{row.to_json()}\n".encode() for row in rows))
     return path
 
 
@@ -177,6 +252,34 @@ def read_flips(folder: Path, file_name: str) -> list[Flip]:
     return _entries(path, Flip)
 
 
+def _lines(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        yield from file
+
+
+def _entry(line: bytes, kind: type[Entry], read: Callable[[bytes], Entry]) -> Entry | None:
+    """What a line holds; None where its writer did not finish it.
+
+    Args:
+        line: of JSON.
+        kind: what it is to be.
+        read: the ``decoder`` of that.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    try:
+        return read(line)
+    except ValueError:
+        pass
+    # What JSON is, Python's own reader decides, and what is wrong with a field, ``typed`` says.
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return typed(entry, kind)
+
+
 def _entries(path: Path, kind: type[Entry]) -> list[Entry]:
     """The lines of a file that a run wrote.
 
@@ -184,6 +287,8 @@ def _entries(path: Path, kind: type[Entry]) -> list[Entry]:
         RecordError: a line is none of them.
     """
     try:
-        return [typed(entry, kind) for entry in _whole_lines(path)] if path.exists() else []
+        read = decoder(kind)
+        found = (_entry(line, kind, read) for line in _lines(path)) if path.exists() else ()
+        return [entry for entry in found if entry is not None]
     except ValueError as error:
         raise RecordError(f"cannot read {path}: a line is no {kind.__name__.lower()} of this version ({error})") from None

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from emt_plugin.analysis import Loss, Step, Trajectory
 from emt_plugin.gate import Comparison
 from emt_plugin.records.changes import Repeat, RunChanges, Shard, Trend
+from emt_plugin.records.parts import Part
 from emt_plugin.records.typed import typed
 from emt_plugin.stats import LEVEL, wilson_interval
 from emt_plugin.store.files import write_atomically
@@ -209,6 +210,7 @@ class PairRecord:
         repeat: the same images measured again; None without ``--emt-repeat``.
         measurement: which measurement of the session this is: its rows are of the same; None where none was begun.
         cost: of models behind endpoints; None without any.
+        part: which of its images these are, where another run has the others; None where all are here.
     """
 
     key: PairKey
@@ -231,6 +233,7 @@ class PairRecord:
     repeat: Repeat | None = None
     measurement: str | None = None
     cost: Cost | None = None
+    part: Part | None = None
 
     def score(self, scorer: str) -> ScoreSummary | None:
         """What one scorer made of the pair."""
@@ -240,6 +243,11 @@ class PairRecord:
     def gating(self) -> Comparison | None:
         """The comparison that gates."""
         return None if self.gate is None else self.comparisons[self.gate]
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether all that it lacks for a verdict is the other parts of its images."""
+        return self.status == "measured" and self.part is not None and self.part.gate is not None
 
     def to_json(self) -> str:
         """One line of JSON, plain data only."""
@@ -343,7 +351,7 @@ def upgraded(pair: Mapping[str, Any], schema: int) -> dict[str, Any]:
 def pair_to_dict(pair: PairRecord) -> dict[str, Any]:
     """A pair as plain data: its key spread out, tolerances as ``tolerance`` and ``tolerance_from``."""
     content = _plain(asdict(pair))
-    for comparison in content["comparisons"]:
+    for comparison in [*content["comparisons"], *(content["part"]["against"] if content["part"] else [])]:
         _flatten_tolerance(comparison)
     return {**content.pop("key"), **content}
 
@@ -374,6 +382,8 @@ def _nested_pair(content: Mapping[str, Any]) -> dict[str, Any]:
     """A pair with its key and its tolerances in places of their own."""
     key = {name: content[name] for name in KEY if name in content}
     rest = {name: value for name, value in content.items() if name not in KEY}
+    if rest.get("part"):
+        rest["part"] = {**rest["part"], "against": [_nested_comparison(against) for against in rest["part"]["against"]]}
     return {**rest, "key": key, "comparisons": [_nested_comparison(comparison) for comparison in content["comparisons"]]}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 Kind = TypeVar("Kind")
@@ -19,3 +20,13 @@ def typed(content: Any, kind: type[Kind]) -> Kind:
         return msgspec.convert(content, kind)
     except msgspec.ValidationError as error:
         raise ValueError(str(error).replace("`", "'")) from None
+
+
+def decoder(kind: type[Any]) -> Callable[[bytes], Any]:
+    """Reads a dataclass from JSON, checked by its type hints, without making plain data of it first.
+
+    The reader raises ValueError where it is no JSON, a field is missing or of another type.
+    """
+    import msgspec
+
+    return msgspec.json.Decoder(kind).decode

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from emt_plugin.records import Flip, Row, RunChanges, RunRecord, read_predictions
+from emt_plugin.records import Flip, OnePairAtATime, Row, RunChanges, RunRecord, read_predictions
 from emt_plugin.runs.compare import compare_runs, flips
 from emt_plugin.runs.history import append, read_history
 from emt_plugin.runs.lines import lines_of
@@ -83,6 +84,6 @@ def remember(run: RunRecord, rows: Rows, path: Path) -> None:
     append(path, lines_of(run, rows))
 
 
-def rows_of(folder: Path, run: RunRecord) -> dict[str, list[Row]]:
-    """The images of a run by pair id, from its folder."""
-    return {pair.key.id: read_predictions(folder, pair.key.file_name) for pair in run.pairs}
+def rows_of(folder: Path, run: RunRecord) -> Rows:
+    """The images of a run by pair id, from its folder: not all of them at once."""
+    return OnePairAtATime({pair.key.id: partial(read_predictions, folder, pair.key.file_name) for pair in run.pairs})

@@ -103,13 +103,17 @@ def measured(run: RunRecord, pair: PairRecord, rows: Sequence[Row]) -> Measured:
         correct=tuple(map(bool, known)) if whole else (),
         tolerance=pair.gating.tolerance.policy if pair.gating else DEFAULT,
         fingerprint=fingerprint(pair, run.environment),
-        missing=missing(pair.status, pair.reason),
+        missing=_in_part(pair) or missing(pair.status, pair.reason),
         chance=pair.gating.chance if pair.gating else None,
         split=sequential.of if sequential else None,
         one_by_one=tuple(bool(row.correct_by(scorer)) for row in rows) if whole and scorer else (),
         marks="".join(map(mark, hashes)),
         names=tuple((row.image, row.occurrence) for row in rows) if whole else (),
     )
+
+
+def _in_part(pair: PairRecord) -> str:
+    return f"{pair.part.words} by images alone, which `emt merge` joins," if pair.part else ""
 
 
 def missing(status: str, reason: str | None) -> str:

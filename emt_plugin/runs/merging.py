@@ -10,10 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from emt_plugin.gate.exit_code import FAILED, INCOMPLETE, INCONCLUSIVE, PASSED, STOPPED, Outcome, exit_code
-from emt_plugin.records import PairRecord, RunRecord, write_flips
+from emt_plugin.records import (
+    PairRecord,
+    RecordError,
+    RunRecord,
+    Shard,
+    read_predictions,
+    write_flips,
+    write_predictions,
+)
 from emt_plugin.records.adjusting import adjusted, more, why_incomplete
 from emt_plugin.runs.beside import beside_earlier, remember, rows_of
 from emt_plugin.runs.folder import claimed, new_run_id
+from emt_plugin.runs.parts import PairPart, PartsError, whole_pair
+from emt_plugin.runs.together import together
 
 # Of each pair, beside the record.
 CARRIED = ("predictions", "thumbs")
@@ -57,11 +67,15 @@ def merge(
         OSError: the joined run cannot be written.
     """
     parts = [Part(folder, RunRecord.read(folder)) for given in folders for folder in run_folders(given)]
-    run = joined([part.run for part in parts], grid)
-    folder = claimed(reports, datetime.now(UTC)).folder
+    claim = claimed(reports, datetime.now(UTC))
+    folder = claim.folder
+    try:
+        run = _joined_into(folder, parts, grid)
+    except (MergeError, RecordError):
+        shutil.rmtree(folder / "predictions", ignore_errors=True)
+        claim.leave()
+        raise
     run = replace(run, run_id=folder.name)
-    for part in parts:
-        _carry(part.folder, folder)
     rows = rows_of(folder, run)
     run, flipped = beside_earlier(run, rows, compare, history)
     run.write(folder)
@@ -71,6 +85,59 @@ def merge(
     if history:
         remember(run, rows, history)
     return run, folder
+
+
+def _joined_into(folder: Path, parts: Sequence[Part], grid: bool) -> RunRecord:
+    """One record of several, with what stands beside it; pairs that are parted by images are made whole first."""
+    runs = [part.run for part in parts]
+    by_images = any(run.shard and run.shard.by == "images" for run in runs)
+    if by_images:
+        _refuse_what_is_no_part(runs)
+        runs = _with_whole_pairs(folder, parts)
+    run = joined(runs, grid)
+    for part in parts:
+        _carry(part.folder, folder, ("thumbs",) if by_images else CARRIED)
+    return run
+
+
+def _refuse_what_is_no_part(runs: Sequence[RunRecord]) -> None:
+    """Refuse runs that are not the parts of one, before a pair of theirs is taken for a part."""
+    _refuse_twice(runs)
+    _refuse_other_settings(runs)
+    owner: dict[int, str] = {}
+    for shard, run in zip(_shards(runs), runs, strict=True):
+        if shard.index in owner:
+            raise MergeError(f"runs {owner[shard.index]} and {run.run_id} are both {shard.words}; leave out one of the two")
+        owner[shard.index] = run.run_id
+    _refuse_other_weights(runs)
+
+
+def _with_whole_pairs(folder: Path, parts: Sequence[Part]) -> list[RunRecord]:
+    """The runs, of which the first has all pairs, whole, and the others none; predictions are written into a folder."""
+    ordered = sorted(parts, key=lambda part: part.run.shard.index if part.run.shard else 0)
+    names = dict.fromkeys(pair.key.id for part in ordered for pair in part.run.pairs)
+    pairs = tuple(_whole_pair(folder, name, ordered) for name in names)
+    first, *others = (part.run for part in parts)
+    return [replace(first, pairs=pairs), *(replace(run, pairs=()) for run in others)]
+
+
+def _whole_pair(folder: Path, name: str, parts: Sequence[Part]) -> PairRecord:
+    """One pair of all parts; its rows are in memory meanwhile, and no other's."""
+    try:
+        pair, rows = whole_pair([_pair_part(name, part) for part in parts])
+    except PartsError as error:
+        raise MergeError(str(error)) from None
+    if rows:
+        write_predictions(folder, pair.key.file_name, rows)
+    return pair
+
+
+def _pair_part(name: str, part: Part) -> PairPart:
+    run = part.run
+    pair = next((pair for pair in run.pairs if pair.key.id == name), None)
+    if pair is None or run.shard is None:
+        raise PartsError(f"run {run.run_id} has no part of {name}; run its shard again, whole")
+    return PairPart(run.run_id, pair, read_predictions(part.folder, pair.key.file_name), run.shard.words)
 
 
 def run_folders(folder: Path) -> list[Path]:
@@ -93,8 +160,7 @@ def joined(runs: Sequence[RunRecord], grid: bool = True) -> RunRecord:
     Raises:
         MergeError: see ``merge``.
     """
-    if len({run.run_id for run in runs}) < len(runs):
-        raise MergeError("a run is named twice; name each once")
+    _refuse_twice(runs)
     _refuse_trajectories(runs)
     _refuse_overlaps(runs)
     _refuse_other_settings(runs)
@@ -108,15 +174,15 @@ def joined(runs: Sequence[RunRecord], grid: bool = True) -> RunRecord:
         run_id=new_run_id(datetime.now(UTC)),
         started=min(run.started for run in runs),
         seconds=round(sum(run.seconds for run in runs), 1),
-        complete=all(run.complete for run in runs),
+        complete=all(_is_complete(run) for run in runs) and all(pair.gating for pair in pairs if _by_images(runs)),
         exit_code=code,
-        reason=why_incomplete(pairs, [run.reason for run in runs if run.reason]),
+        reason=why_incomplete(pairs, [run.reason for run in runs if run.reason and not _is_complete(run)]),
         settings={
             **first.settings,
             **{name: _all_of(runs, name) for name in ("models", "image_sets", "probed_by_catalog")},
             **{name: next((run.settings[name] for run in runs if run.settings.get(name)), None) for name in OF_SOME_MODELS},
         },
-        environment=_together([run.environment for run in runs]),
+        environment=together([run.environment for run in runs]),
         pairs=tuple(pairs),
         merged_from=tuple(run.run_id for run in runs),
     )
@@ -130,6 +196,11 @@ def _refuse_trajectories(runs: Sequence[RunRecord]) -> None:
     for run in runs:
         if run.trajectories:
             raise MergeError(f"run {run.run_id} is of checkpoints, whose trajectory needs them all in one run")
+
+
+def _refuse_twice(runs: Sequence[RunRecord]) -> None:
+    if len({run.run_id for run in runs}) < len(runs):
+        raise MergeError("a run is named twice; name each once")
 
 
 def _refuse_overlaps(runs: Sequence[RunRecord]) -> None:
@@ -178,18 +249,30 @@ def _whole(runs: Sequence[RunRecord], grid: bool) -> list[str]:
         if grid:
             _refuse_gaps(runs)
         return there
-    first = next(shard for shard in shards if shard)
-    for run in runs:
-        if run.shard is None or (run.shard.count, run.shard.pairs) != (first.count, first.pairs):
-            raise MergeError(f"run {run.run_id} is no part of the same {first.count} shards; leave it out")
-    missing = sorted(set(range(1, first.count + 1)) - {shard.index for shard in shards if shard})
-    if missing:
-        parts = ", ".join(f"{index}/{first.count}" for index in missing)
-        raise MergeError(f"shard {parts} is missing; run it with --emt-shard {missing[0]}/{first.count}, or name its folder")
+    first = _shards(runs)[0]
     holes = [name for name in first.pairs if name not in there]
     if holes:
         raise MergeError(f"no run has {holes[0]}{more(holes)}; run its shard again, whole")
     return [*first.pairs, *(name for name in there if name not in first.pairs)]
+
+
+def _shards(runs: Sequence[RunRecord]) -> list[Shard]:
+    """Which part each run is; every part is there."""
+    first = next(run.shard for run in runs if run.shard)
+    shards = []
+    for run in runs:
+        shard = run.shard
+        if shard is None or (shard.count, shard.pairs, shard.by) != (first.count, first.pairs, first.by):
+            raise MergeError(f"run {run.run_id} is no part of the same {first.count} shards by {first.by}; leave it out")
+        shards.append(shard)
+    missing = sorted(set(range(1, first.count + 1)) - {shard.index for shard in shards})
+    if missing:
+        parts = ", ".join(f"{index}/{first.count}" for index in missing)
+        by = " --emt-shard-by images" if first.by == "images" else ""
+        raise MergeError(
+            f"shard {parts} is missing; run it with --emt-shard {missing[0]}/{first.count}{by}, or name its folder"
+        )
+    return shards
 
 
 def _refuse_gaps(runs: Sequence[RunRecord]) -> None:
@@ -205,7 +288,7 @@ def _refuse_gaps(runs: Sequence[RunRecord]) -> None:
 
 def _exit_code(runs: Sequence[RunRecord], pairs: Sequence[PairRecord]) -> int:
     """The joined run's, by the same rule as a run's own."""
-    codes = [run.exit_code for run in runs]
+    codes = [_code(run) for run in runs]
     verdicts = {pair.gating.verdict for pair in pairs if pair.gating} | ({"INCONCLUSIVE"} if INCONCLUSIVE in codes else set())
     failed = [run for run in runs if any(pair.gating and pair.gating.verdict == "FAIL" for pair in run.pairs)]
     return exit_code(
@@ -213,22 +296,27 @@ def _exit_code(runs: Sequence[RunRecord], pairs: Sequence[PairRecord]) -> int:
             pytest_code=next((c for c in codes if c not in (PASSED, FAILED, STOPPED, INCOMPLETE, INCONCLUSIVE)), PASSED),
             stopped=STOPPED in codes,
             incomplete=INCOMPLETE in codes or not pairs or not all(pair.gating for pair in pairs),
-            test_failed=any(run.exit_code == FAILED and run not in failed for run in runs),
+            test_failed=any(_code(run) == FAILED and (run not in failed or _by_images(runs)) for run in runs),
             verdicts=verdicts,
         )
     )
 
 
-def _together(found: Sequence[Any]) -> Any:
-    """Environments as one: what differs has all its values."""
-    if all(isinstance(value, dict) for value in found):
-        keys = dict.fromkeys(key for value in found for key in value)
-        return {key: _together([value[key] for value in found if key in value]) for key in keys}
-    different = list(dict.fromkeys(map(str, found)))
-    return found[0] if len(different) == 1 else " / ".join(different)
+def _by_images(runs: Sequence[RunRecord]) -> bool:
+    return any(run.shard and run.shard.by == "images" for run in runs)
 
 
-def _carry(source: Path, folder: Path) -> None:
-    for name in CARRIED:
+def _code(run: RunRecord) -> int:
+    """What a run exits with; of a part by images, verdicts aside, which are the joined run's."""
+    return run.shard.otherwise if run.shard and run.shard.by == "images" else run.exit_code
+
+
+def _is_complete(run: RunRecord) -> bool:
+    """Whether a run did all that it could; a part by images has no verdict by itself."""
+    return _code(run) not in (STOPPED, INCOMPLETE) if run.shard and run.shard.by == "images" else run.complete
+
+
+def _carry(source: Path, folder: Path, names: Sequence[str]) -> None:
+    for name in names:
         if (source / name).is_dir():
             shutil.copytree(source / name, folder / name, dirs_exist_ok=True)

@@ -13,7 +13,6 @@ from random import Random
 from PIL import Image, ImageDraw
 
 from emt_plugin.analysis import largest_loss, steps
-from emt_plugin.evaluation.outcomes import PROBES, comparisons, score_summary, way
 from emt_plugin.gate import Reference, Tolerance, compare, with_holm
 from emt_plugin.gate.exit_code import Outcome, exit_code
 from emt_plugin.records import (
@@ -30,6 +29,7 @@ from emt_plugin.records import (
     kind_rates,
     write_predictions,
 )
+from emt_plugin.runs.outcomes import PROBES, comparisons, score_summary, way
 from emt_plugin.scoring import AnswerScorer, LikelihoodScorer, Observation, Score, ScorerContext
 
 MODEL = "synthetic"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from emt_plugin.pytest_plugin.link import worse
 from emt_plugin.records import (
     EncoderFacts,
     Journal,
+    OnePairAtATime,
     PairKey,
     PairRecord,
     RecordError,
@@ -191,6 +193,48 @@ def test_a_torn_last_line_costs_one_batch(tmp_path: Path) -> None:
     path.write_bytes(whole)
     assert [row.row for row in read_journals(tmp_path)["m/s"].rows] == [0, 1, 2]
     assert read_journals(tmp_path)["m/s"].start.labels == ("a", "b")
+
+
+def test_a_torn_line_that_another_writer_went_on_behind_is_passed_over(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, "gw0")
+    journal.start(PairRecord(KEY))
+    journal.append(PairRecord(KEY), [make_row(0)])
+    journal.append(PairRecord(KEY), [make_row(1)])
+    journal.append(PairRecord(KEY), [make_row(2)])
+    journal.close()
+    path = tmp_path / "gw0.jsonl"
+    start, first, second, third = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(start + first + second[:-20] + third)
+    assert [row.row for row in read_journals(tmp_path)["m/s"].rows] == [0]
+    path.write_bytes(start + first + third.rstrip())
+    assert [row.row for row in read_journals(tmp_path)["m/s"].rows] == [0, 2]
+
+
+def test_rows_are_read_when_they_are_asked_for_and_those_of_one_pair_kept() -> None:
+    reads: list[str] = []
+
+    def reading(name: str) -> Callable[[], list[Row]]:
+        def read() -> list[Row]:
+            reads.append(name)
+            return [make_row(len(name))]
+
+        return read
+
+    rows = OnePairAtATime({name: reading(name) for name in ("one", "three")})
+    assert (list(rows), len(rows), "one" in rows, "two" in rows, reads) == (["one", "three"], 2, True, False, [])
+    assert rows["three"] is rows["three"]
+    assert rows["one"] == [make_row(3)]
+    assert rows["three"] == [make_row(5)]
+    assert rows.get("two", ()) == ()
+    assert reads == ["three", "one", "three"]
+
+
+@given(st.text(max_size=50), st.none() | st.integers(-1, 5), st.floats(allow_nan=False, allow_infinity=False))
+def test_a_row_is_written_as_its_fields_are(answer: str, prediction: int | None, detail: float) -> None:
+    scores = {"answer": {"prediction": prediction, "correct": None, "detail": [detail, answer]}}
+    row = replace(make_row(0), answer=answer, prediction=prediction, scores=scores)
+    assert json.loads(row.to_json()) == asdict(row)
+    assert list(json.loads(row.to_json())) == [field.name for field in fields(Row)]
 
 
 def test_journals_of_several_workers_are_one(tmp_path: Path) -> None:

@@ -16,11 +16,13 @@ from emt_plugin.analysis.trajectory import ClassLoss
 from emt_plugin.cli import main
 from emt_plugin.gate import Sequential, Tolerance
 from emt_plugin.records import (
+    Against,
     Cost,
     Difference,
     PairChange,
     PairKey,
     PairRecord,
+    Part,
     Repeat,
     Replay,
     RunChanges,
@@ -54,6 +56,7 @@ def full_pair() -> PairRecord:
         repeat=Repeat(2, 100, 3, 1, 0.01, 0.002, 0.04, (60, 61)),
         measurement="0123456789abcdef",
         cost=Cost(70, 10, 900, 80, 0.25),
+        part=Part(1, 2, 200, "0123456789abcdef", (Against("answer", comparison.reference, tolerance),), 0, "fitted on 9"),
     )
 
 
@@ -88,7 +91,7 @@ def full_run() -> RunRecord:
         trajectories=(full_trajectory(),),
         changes=(RunChanges("last night", "run-0", "2025-12-31T00:00:00+00:00", (change,)),),
         trends=(Trend(pair.key.id, (point,)),),
-        shard=Shard(1, 2, (pair.key.id, "model/others")),
+        shard=Shard(1, 2, (pair.key.id, "model/others"), "images", 1),
         merged_from=("run-1", "run-2"),
         environment={"git": {"commit": "abc"}},
     )
@@ -186,6 +189,7 @@ def test_no_field_may_be_missing_anywhere_and_none_may_be_added(tmp_path: Path) 
     assert passed == []
     assert {"run", "run.pairs.0.comparisons.0.reference", "run.trajectories.0.states.0.cells.0.gone.0",
             "run.changes.0.pairs.0.differences.0", "run.trends.0.points.0", "run.shard", "run.pairs.0.repeat",
+            "run.pairs.0.part.against.0.reference",
             } <= {place for place, _ in objects_in(content)}  # fmt: skip
     validator.validate(content)
 

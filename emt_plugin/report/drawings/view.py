@@ -141,7 +141,7 @@ def _started(run: RunRecord) -> dict[str, Any]:
         "seconds": run.seconds,
         "exit code": run.exit_code,
         "merged from": list(run.merged_from),
-        "shard": f"{run.shard.index} of {run.shard.count}" if run.shard else None,
+        "shard": f"{run.shard.words} by {run.shard.by}" if run.shard else None,
     }
 
 

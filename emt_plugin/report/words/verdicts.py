@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from emt_plugin.analysis.steps import CLEAN_ANSWER
 from emt_plugin.errors import one_line
 from emt_plugin.gate import Comparison, Sequential
-from emt_plugin.records import Cost, PairRecord, RunRecord
+from emt_plugin.records import Cost, PairRecord, RunRecord, Shard
 from emt_plugin.report.words.visible import cut
 
 
@@ -30,6 +30,8 @@ def interval(comparison: Comparison) -> str:
 def verdict(pair: PairRecord) -> str:
     """The verdict of a pair, or why there is none, with what must be said beside it."""
     comparison = pair.gating
+    if pair.part and pair.is_awaited:
+        return pair.part.words.upper()
     if comparison is None:
         return {"measured": "NO VERDICT", "crashed": "CRASHED", "not-run": "NOT RUN"}.get(pair.status, "COULD NOT RUN")
     if comparison.by_accepted_loss:
@@ -303,8 +305,10 @@ def headline(run: RunRecord) -> str:
     verdicts = [pair.gating.verdict for pair in run.pairs if pair.gating]
     total = len(run.pairs)
     if not run.complete:
-        missing = sum(pair.gating is None for pair in run.pairs)
+        missing = sum(pair.gating is None and not pair.is_awaited for pair in run.pairs)
         also = f"; {len(failed)} {fails(failed)[1]}" if failed else ""
+        if run.shard and any(pair.is_awaited for pair in run.pairs):
+            return f"INCOMPLETE: {_awaited(run.shard, missing, total)}"
         if not missing:
             return f"INCOMPLETE: every pair has a verdict, and something else went wrong{also}"
         return f"INCOMPLETE: {missing} of {total} pairs have no verdict{also}"
@@ -316,6 +320,13 @@ def headline(run: RunRecord) -> str:
     accepted = sum(bool(pair.gating and pair.gating.by_accepted_loss) for pair in run.pairs)
     note = f", {accepted} of them by an accepted loss" if accepted else ""
     return f"PASS: {total} of {total} pairs{note}"
+
+
+def _awaited(shard: Shard, missing: int, total: int) -> str:
+    """What a run of a part of the images says of itself."""
+    if missing:
+        return f"{missing} of {total} pairs were not measured in {shard.words} by images, and no part has a verdict"
+    return f"{shard.words} by images of {total} pairs, without a verdict: `emt merge` joins the parts, and takes it"
 
 
 def not_passed(run: RunRecord) -> list[str]:

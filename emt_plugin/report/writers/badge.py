@@ -48,6 +48,8 @@ def _message(run: RunRecord, state: str, count: str) -> str:
     accepted = sum(comparison.by_accepted_loss for comparison in gating)
     if state in {"FAIL", "FORGOT"}:
         return f"{state} {count} ({points(min(lost))} points{' at worst' if len(lost) > 1 else ''})"
+    if state == "INCOMPLETE" and run.shard and any(pair.is_awaited for pair in run.pairs):
+        return f"INCOMPLETE {run.shard.words}"
     if state == "INCOMPLETE":
         # It may have a verdict on every pair: then something else went wrong.
         missing = f" {count}" if len(gating) < len(run.pairs) else ""

@@ -19,7 +19,8 @@ def write_eval_results(folder: Path) -> list[Path]:
     """Write the results of a run that have a place on the hub, beside its record in ``folder``.
 
     ``eval_results/<model>[@<checkpoint>]/`` has what goes into that model's repository as it is: a folder ``.eval_results``
-    with a file for each image set. What is bundled or lies on this machine has no dataset on the hub and is left out.
+    with a file for each image set. What is bundled or lies on this machine has no dataset on the hub and is left out, as is a
+    part of a pair.
 
     Returns:
         The files, none where no image set is of the hub.
@@ -32,7 +33,7 @@ def write_eval_results(folder: Path) -> list[Path]:
     written = []
     for pair in run.pairs:
         dataset = hub_dataset(pair)
-        if pair.status == "measured" and dataset:
+        if pair.status == "measured" and dataset and pair.part is None:
             model, image_set = _name(pair.key.id.partition("/")[0]), _name(pair.key.image_set)
             path = folder / "eval_results" / model / ".eval_results" / f"{image_set}.yaml"
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from emt_plugin.records import Flip, Row, RunRecord, read_flips, read_predictions
+from emt_plugin.records import Flip, RunRecord, read_flips
+from emt_plugin.runs.beside import Rows, rows_of
 from emt_plugin.store.files import write_atomically
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Source:
 
     folder: Path
     run: RunRecord
-    rows: dict[str, list[Row]]
+    rows: Rows
     flips: dict[str, list[Flip]]
 
 
@@ -51,8 +52,9 @@ def read_source(folder: Path) -> Source:
         RecordError: it holds no run record that this version reads.
     """
     run = RunRecord.read(folder)
-    rows = {pair.key.id: read_predictions(folder, pair.key.file_name) for pair in run.pairs}
-    return Source(folder, run, rows, {pair.key.id: read_flips(folder, pair.key.file_name) for pair in run.pairs})
+    return Source(
+        folder, run, rows_of(folder, run), {pair.key.id: read_flips(folder, pair.key.file_name) for pair in run.pairs}
+    )
 
 
 def render(folder: Path, mode: ReportMode = "single") -> Path:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 from emt_plugin.analysis.steps import (
     ANSWER,
@@ -42,29 +42,48 @@ PROBES = (VISION_PROBE, PROJECTOR_PROBE)
 
 def score_summary(scorer: Scorer, rows: Sequence[Row], labels: Sequence[str]) -> ScoreSummary:
     """What one scorer made of all images of a pair."""
-    scores = [row.scores[scorer.name] for row in rows]
+    facts = getattr(scorer, "facts", None)
+    return summary(
+        scorer.name,
+        scorer.version,
+        rows,
+        classifies=getattr(scorer, "classifies", True),
+        facts=facts() if callable(facts) else reading(scorer.name, rows, labels),
+    )
+
+
+def summary(name: str, version: str, rows: Sequence[Row], classifies: bool, facts: Mapping[str, Any]) -> ScoreSummary:
+    """What the rows hold of one scorer, counted.
+
+    Args:
+        name: the scorer's.
+        version: the scorer's.
+        rows: the images.
+        classifies: whether it names classes.
+        facts: what a reader should know of it.
+    """
+    scores = [row.scores[name] for row in rows]
     kinds: dict[str, int] = {}
     for score in scores:
         if score["kind"]:
             kinds[score["kind"]] = kinds.get(score["kind"], 0) + 1
     formed = [score["well_formed"] for score in scores]
-    facts = getattr(scorer, "facts", None)
     return ScoreSummary(
-        scorer=scorer.name,
-        version=scorer.version,
+        scorer=name,
+        version=version,
         correct=sum(bool(score["correct"]) for score in scores),
-        no_class=sum(score["prediction"] is None for score in scores) if getattr(scorer, "classifies", True) else None,
+        no_class=sum(score["prediction"] is None for score in scores) if classifies else None,
         well_formed=None if None in formed else sum(map(bool, formed)),
         kinds=kind_rates(kinds, len(rows)),
-        facts=facts() if callable(facts) else _reading(scorer, rows, labels),
+        facts=facts,
     )
 
 
-def _reading(scorer: Scorer, rows: Sequence[Row], labels: Sequence[str]) -> dict[str, object]:
+def reading(scorer: str, rows: Sequence[Row], labels: Sequence[str]) -> dict[str, object]:
     """How answers were read, of the scorer that reads them."""
-    if scorer.name != AnswerScorer.name or not rows:
+    if scorer != AnswerScorer.name or not rows:
         return {}
-    scores = [row.scores[scorer.name] for row in rows]
+    scores = [row.scores[scorer] for row in rows]
     found = [
         Read(row.answer or "", score["prediction"], score["kind"], row.label) for row, score in zip(rows, scores, strict=True)
     ]
