@@ -11,11 +11,14 @@ from emt_plugin.gate import Comparison
 from emt_plugin.records import Flip, PairChange, Row, RunChanges, RunRecord
 from emt_plugin.report.drawings.chart import Forest, forest
 from emt_plugin.report.drawings.curves import Curves, HeatMap, curves, heat_map
+from emt_plugin.report.drawings.failures import Failure, failures
 from emt_plugin.report.drawings.pair_view import PairView, anchor, pair_view
+from emt_plugin.report.drawings.stages import StageChart, stage_chart
 from emt_plugin.report.drawings.trend import TrendChart, trend_charts
 from emt_plugin.report.words import since as since_words
 from emt_plugin.report.words import trajectory as trajectory_words
 from emt_plugin.report.words import verdicts as words
+from emt_plugin.report.words.decision import Decision, decision, kept
 from emt_plugin.report.words.published import PublishedView, published_beside
 from emt_plugin.report.words.since import Said
 from emt_plugin.report.words.tables import step_rows
@@ -33,6 +36,7 @@ class TrajectoryView:
     name: str
     anchor: str
     domain: str
+    kept: str
     keep: str
     metrics: str
     curves: Curves
@@ -70,14 +74,14 @@ class ReportView:
     """The whole page."""
 
     run: RunRecord
-    tone: str
     mark: str
     verdict: str
     detail: str
     number: Number | None
     terms: str
     against: str
-    not_passed: tuple[str, ...]
+    decision: Decision
+    failures: tuple[Failure, ...]
     attention: tuple[str, ...]
     stopped_early: str
     replayed: str
@@ -90,6 +94,7 @@ class ReportView:
     published: tuple[PublishedView, ...]
     pairs: tuple[PairView, ...]
     steps: tuple[tuple[str, ...], ...]
+    stages: tuple[StageChart, ...]
     command: str
     provenance: tuple[tuple[str, str], ...]
 
@@ -103,18 +108,19 @@ def report_view(run: RunRecord, rows: Mapping[str, Sequence[Row]], flips: Mappin
         flips: the images that flipped against the run that was compared, by pair id.
     """
     verdict, _, detail = words.headline(run).partition(": ")
-    tone = {"PASS": "pass", "FORGOT": "fail", "FAIL": "fail"}.get(verdict, "open")
+    said = decision(run)
+    pairs = tuple(pair_view(run, pair, rows.get(pair.key.id, ()), flips.get(pair.key.id, ())) for pair in run.pairs)
     loud = [line.removeprefix("attention: ") for line in since_words.repeats(run) if line.startswith("attention: ")]
     return ReportView(
         run=run,
-        tone=tone,
-        mark={"pass": "✓", "fail": "✗"}.get(tone, "!" if verdict == "INCOMPLETE" else "?"),
+        mark={"PASS": "✓", "FAIL": "✗", "FORGOT": "✗", "INCONCLUSIVE": "?"}.get(verdict, "!"),
         verdict=verdict,
         detail=detail,
         number=_number(run),
         terms=words.terms(run),
         against=words.against(run),
-        not_passed=() if run.trajectories else tuple(words.not_passed(run)),
+        decision=said,
+        failures=failures(run.pairs, pairs),
         attention=tuple(
             cut(text, MOST_LINE) for text in (*words.tower_warnings(run), *([run.reason] if run.reason else []), *loud)
         ),
@@ -127,8 +133,9 @@ def report_view(run: RunRecord, rows: Mapping[str, Sequence[Row]], flips: Mappin
         trajectories=tuple(_trajectory(found) for found in run.trajectories),
         heat=heat_map(run.trajectories) if run.trajectories else None,
         published=published_beside(run),
-        pairs=tuple(pair_view(run, pair, rows.get(pair.key.id, ()), flips.get(pair.key.id, ())) for pair in run.pairs),
+        pairs=pairs,
         steps=tuple(step_rows(run)),
+        stages=tuple(chart for narrow in (False, True) if (chart := stage_chart(run.pairs, narrow))),
         command=str(run.environment.get("command", "")),
         provenance=tuple(_flat(_started(run)) + _flat(run.environment) + _flat(run.settings)),
     )
@@ -206,6 +213,7 @@ def _trajectory(run: Trajectory) -> TrajectoryView:
         name=run.name,
         anchor=anchor(f"trajectory-{run.name}"),
         domain=trajectory_words.domain(run),
+        kept=kept(run),
         keep=trajectory_words.to_keep(run),
         metrics=trajectory_words.metrics(run),
         curves=curves(run),

@@ -131,6 +131,7 @@ def _drawn(view: ReportView, picture: Callable[[str], str], policy: str, style: 
 def _template() -> Template:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
+    from emt_plugin.report.words.terms import TERMS
     from emt_plugin.report.words.visible import cut, visible
 
     environment = Environment(
@@ -141,6 +142,7 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["terms"] = TERMS
     environment.filters["brief"] = lambda text: cut(str(text), MOST_IN_A_CELL)
     return environment.get_template("report.html")
 
