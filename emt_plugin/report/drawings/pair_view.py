@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from emt_plugin.records import Flip, PairRecord, Row, RunRecord
@@ -85,6 +85,19 @@ class PairView:
     def has_classes(self) -> bool:
         """Whether there is anything to say of its classes."""
         return bool(self.classes or self.matrix or self.confusions or self.no_matrix)
+
+    @property
+    def size(self) -> int:
+        """About how many bytes of a page it takes beside its rows in tables and its images."""
+        cells = len(self.matrix.cells) if self.matrix else 0
+        return 10_000 + 900 * len(self.classes) + 350 * cells + sum(60 + len(name) + len(text) for name, text in self.facts)
+
+    def in_brief(self) -> PairView:
+        """The same without what only its own parts of the page show."""
+        return replace(
+            self, steps=(), steps_forest=None, scorers=(), kinds=(), classes=(), matrix=None, no_matrix="", confusions=(),
+            images=(), images_said=(), facts=(),
+        )  # fmt: skip
 
 
 def pair_view(run: RunRecord, pair: PairRecord, rows: Sequence[Row], flips: Sequence[Flip]) -> PairView:

@@ -16,6 +16,8 @@ MOST_TICKS = 6
 # More names than these cannot be told apart; the others are named where one points at them, and in the table.
 MOST_NAMED = 12
 LINE_HEIGHT = 18
+# Of more lines no single stop can be made out.
+MOST_WITH_STOPS = 40
 MOST_NAME = 26
 
 
@@ -30,7 +32,18 @@ class Stop:
 
 @dataclass(frozen=True)
 class StageLine:
-    """One pair. ``label_y`` is where its name stands; None where it has none."""
+    """One pair.
+
+    Attributes:
+        pair: its id.
+        verdict: its verdict, empty for none.
+        stops: its stages; none where there are too many lines.
+        line: all of them as the points of a line.
+        name: what stands at its end.
+        change: from the first stage to the last, in points.
+        end: where the line ends.
+        label_y: where its name stands; None where it has none.
+    """
 
     pair: str
     verdict: str
@@ -38,6 +51,7 @@ class StageLine:
     line: str
     name: str
     change: str
+    end: float
     label_y: float | None
 
 
@@ -82,18 +96,22 @@ def stage_chart(pairs: Sequence[PairRecord], narrow: bool = False) -> StageChart
     step = next((step for step in STEPS if (highest - lowest) / step <= MOST_TICKS), STEPS[-1])
     ticks = [index * step for index in range(-int(1 / step), int(1 / step) + 1) if lowest <= index * step <= highest]
     ends = _labels([y(_change(pair, pair.steps[-1])) for pair in shown], [_change(pair, pair.steps[-1]) for pair in shown])
-    lines = [
-        StageLine(
-            pair=pair.key.id,
-            verdict=pair.gating.verdict if pair.gating else "",
-            stops=(stops := tuple(Stop(x(step.name), y(_change(pair, step)), _title(pair, step)) for step in pair.steps)),
-            line=" ".join(f"{stop.x},{stop.y}" for stop in stops),
-            name=_short(pair.key.id, len({pair.key.model for pair in shown}) == 1, pair.key.image_set),
-            change=points(_change(pair, pair.steps[-1])),
-            label_y=None if narrow else end,
+    one_model = len({pair.key.model for pair in shown}) == 1
+    lines = []
+    for pair, height in zip(shown, ends, strict=True):
+        stops = tuple(Stop(x(step.name), y(_change(pair, step)), _title(pair, step)) for step in pair.steps)
+        lines.append(
+            StageLine(
+                pair=pair.key.id,
+                verdict=pair.gating.verdict if pair.gating else "",
+                stops=stops if len(shown) <= MOST_WITH_STOPS else (),
+                line=" ".join(f"{stop.x},{stop.y}" for stop in stops),
+                name=_short(pair.key.image_set if one_model and pair.key.checkpoint is None else pair.key.id),
+                change=points(_change(pair, pair.steps[-1])),
+                end=stops[-1].x,
+                label_y=None if narrow else height,
+            )
         )
-        for pair, end in zip(shown, ends, strict=True)
-    ]
     return StageChart(
         width=width,
         height=HEIGHT,
@@ -132,6 +150,5 @@ def _labels(ends: Sequence[float], changes: Sequence[float]) -> list[float | Non
     return [round(places[index], 1) if index in places else None for index in range(len(ends))]
 
 
-def _short(name: str, one_model: bool, image_set: str) -> str:
-    text = image_set if one_model and name.count("@") == 0 else name
-    return text if len(text) <= MOST_NAME else f"{text[: MOST_NAME - 1]}…"
+def _short(name: str) -> str:
+    return name if len(name) <= MOST_NAME else f"{name[: MOST_NAME - 1]}…"

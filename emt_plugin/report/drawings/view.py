@@ -24,6 +24,9 @@ from emt_plugin.report.words.since import Said
 from emt_plugin.report.words.tables import step_rows
 from emt_plugin.report.words.visible import cut
 
+# Bytes of a page that may be of pairs one by one, beside their images: hundreds of pairs would make it one that does not open.
+SIZE_LIMIT = 1_700_000
+TREND_SIZE = 9_500
 # Of what changed, on the first screen.
 MOST_SAID = 9
 MOST_LINE = 500
@@ -93,6 +96,7 @@ class ReportView:
     heat: HeatMap | None
     published: tuple[PublishedView, ...]
     pairs: tuple[PairView, ...]
+    in_brief: int
     steps: tuple[tuple[str, ...], ...]
     stages: tuple[StageChart, ...]
     command: str
@@ -109,7 +113,9 @@ def report_view(run: RunRecord, rows: Mapping[str, Sequence[Row]], flips: Mappin
     """
     verdict, _, detail = words.headline(run).partition(": ")
     said = decision(run)
-    pairs = tuple(pair_view(run, pair, rows.get(pair.key.id, ()), flips.get(pair.key.id, ())) for pair in run.pairs)
+    whole = [pair_view(run, pair, rows.get(pair.key.id, ()), flips.get(pair.key.id, ())) for pair in run.pairs]
+    pairs = _fitting(run, whole)
+    brief = {pair.id for pair, full in zip(pairs, whole, strict=True) if pair is not full}
     loud = [line.removeprefix("attention: ") for line in since_words.repeats(run) if line.startswith("attention: ")]
     return ReportView(
         run=run,
@@ -120,7 +126,7 @@ def report_view(run: RunRecord, rows: Mapping[str, Sequence[Row]], flips: Mappin
         terms=words.terms(run),
         against=words.against(run),
         decision=said,
-        failures=failures(run.pairs, pairs),
+        failures=failures(run.pairs, whole),
         attention=tuple(
             cut(text, MOST_LINE) for text in (*words.tower_warnings(run), *([run.reason] if run.reason else []), *loud)
         ),
@@ -129,7 +135,8 @@ def report_view(run: RunRecord, rows: Mapping[str, Sequence[Row]], flips: Mappin
         repeats=tuple(since_words.repeat_rows(run)),
         changes=tuple(_changes(changes, run) for changes in run.changes),
         forest=forest([pair.gating for pair in run.pairs]),
-        trends=trend_charts(run.trends),
+        trends=trend_charts([trend for trend in run.trends if trend.pair not in brief]),
+        in_brief=len(brief),
         trajectories=tuple(_trajectory(found) for found in run.trajectories),
         heat=heat_map(run.trajectories) if run.trajectories else None,
         published=published_beside(run),
@@ -139,6 +146,23 @@ def report_view(run: RunRecord, rows: Mapping[str, Sequence[Row]], flips: Mappin
         command=str(run.environment.get("command", "")),
         provenance=tuple(_flat(_started(run)) + _flat(run.environment) + _flat(run.settings)),
     )
+
+
+def _fitting(run: RunRecord, views: Sequence[PairView]) -> tuple[PairView, ...]:
+    """The pairs, in full as far as a page has room: those that failed first, the largest losses first."""
+
+    def order(index: int) -> tuple[bool, float]:
+        gating = run.pairs[index].gating
+        return gating is None or gating.verdict != "FAIL", gating.gap if gating else 0.0
+
+    left = SIZE_LIMIT
+    shown = list(views)
+    trends = {trend.pair for trend in run.trends}
+    for index in sorted(range(len(views)), key=order):
+        left -= views[index].size + TREND_SIZE * (views[index].id in trends)
+        if left < 0:
+            shown[index] = views[index].in_brief()
+    return tuple(shown)
 
 
 def _started(run: RunRecord) -> dict[str, Any]:

@@ -25,7 +25,7 @@ SOFT_LIMIT = 5_000_000
 # What is left of that for images, before the rest of the page is known.
 IMAGES_LIMIT = 4_000_000
 # Markup and command of one image.
-CARD = 1_100
+CARD = 1_500
 ASSETS = "report-assets"
 # A page without scripts still shows everything; with them nothing is loaded, sent or evaluated.
 POLICY = "default-src 'none'; img-src {images}; style-src {style}; script-src {script}; base-uri 'none'; form-action 'none'"
@@ -100,7 +100,10 @@ def _single(folder: Path, view: ReportView) -> bytes:
 
     page = drawn(IMAGES_LIMIT)
     excess = len(page) - SOFT_LIMIT
-    return page if excess <= 0 else drawn(max(IMAGES_LIMIT - excess, 0))
+    if excess <= 0:
+        return page
+    images = sum(_cost(folder, image.thumb, image.answer) for pair in view.pairs for image in pair.images)
+    return drawn(max(min(IMAGES_LIMIT, images) - excess, 0))
 
 
 def _in_a_folder(folder: Path, view: ReportView) -> bytes:
