@@ -13,6 +13,8 @@ from emt_plugin.catalog import Catalog, CatalogError, ImageSetSpec, ModelSpec, T
 from emt_plugin.gate import Tolerances, TolerancesError
 from emt_plugin.gate.tolerances import ACCEPTED_BY, accepted_of, parse_tolerance, refuse_inline_tables
 from emt_plugin.models.registry import BackendError, backend_factory
+from emt_plugin.options import BY_DEST
+from emt_plugin.pytest_plugin.asked import Asked
 from emt_plugin.pytest_plugin.home import home_of
 from emt_plugin.records import Shard
 from emt_plugin.scoring import ScorerError, scorer_factory
@@ -64,13 +66,18 @@ def _build(config: pytest.Config) -> Settings:
         # A shell variable that is not set must not turn a question into another one.
         if name.startswith("emt_") and (value == "" or (isinstance(value, list) and "" in value)):
             raise pytest.UsageError(f"emt: --{name.replace('_', '-')} is empty; give it a value or leave it out")
-    catalog = Catalog.load(Path(option.emt_catalog) if option.emt_catalog else None)
-    names = option.emt_model or config.getini("emt_model") or [DEFAULT_MODEL]
-    models = catalog.models_named(names, option.emt_encoder, option.emt_revision)
-    probe_gates = option.emt_reference == PROBE
-    reference = catalog.model(option.emt_reference, None, None) if option.emt_reference and not probe_gates else None
-    if reference and reference.weights in {model.weights for model in models}:
-        raise pytest.UsageError(f"emt: --emt-reference {option.emt_reference} is the model itself; name another")
+    asked = Asked(config)
+    with asked.naming("emt_catalog"):
+        catalog = Catalog.load(asked.path("emt_catalog") if asked.by_ini("emt_catalog") else _path(option.emt_catalog))
+    with asked.naming("emt_model", "emt_encoder"):
+        models = catalog.models_named(asked.emt_model or [DEFAULT_MODEL], asked.emt_encoder, option.emt_revision)
+    # A project's own reference is for models; checkpoints have one, which is their base.
+    against = option.emt_reference if option.emt_checkpoint else asked.emt_reference
+    probe_gates = against == PROBE
+    with asked.naming("emt_reference"):
+        reference = catalog.model(against, None, None) if against and not probe_gates else None
+        if reference and reference.weights in {model.weights for model in models}:
+            raise pytest.UsageError(f"emt: --emt-reference {against} is the model itself; name another")
     for model in (*models, *([reference] if reference else [])):
         backend_factory(model.backend)
     if option.emt_revision and all(Path(model.source).exists() for model in models):
@@ -78,16 +85,20 @@ def _build(config: pytest.Config) -> Settings:
             f"emt: --emt-revision {option.emt_revision} is of a hub's repository, and {models[0].source} is a folder: "
             f"leave it out"
         )
-    if _money(option.emt_max_cost):
-        _check_prices([*models, *([reference] if reference else [])])
+    with asked.naming("emt_max_cost"):
+        every = [*models, *([reference] if reference else [])]
+        if _money(asked.emt_max_cost) and not (asked.by_ini("emt_max_cost") and not any(model.endpoint for model in every)):
+            _check_prices(every)
     runs = _trajectories(config, catalog, models)
     if runs:
         reference = runs[0].base
         models = (reference, *(state.model for run in runs for state in run.states))
-    tolerances = _tolerances_file(config)
-    override = parse_tolerance(option.emt_tolerance) if option.emt_tolerance else None
-    read = Tolerances.load(tolerances if tolerances and tolerances.exists() else None, override)
-    scoring = _scoring(config, probe_gates)
+    with asked.naming("emt_tolerance"):
+        override = parse_tolerance(asked.emt_tolerance) if asked.emt_tolerance else None
+    with asked.naming("emt_tolerances"):
+        tolerances = _tolerances_file(config, asked)
+        read = Tolerances.load(tolerances if tolerances and tolerances.exists() else None, override)
+    scoring = _scoring(asked, probe_gates)
     probed = [model.name for model in models if model.reference == "probe"]
     if probed and not reference and not scoring.probe_images:
         raise pytest.UsageError(f"emt: {probed[0]} is compared with a probe; leave --emt-probe-images 0 out")
@@ -110,8 +121,9 @@ def _build(config: pytest.Config) -> Settings:
         if option.emt_image and getattr(option, name):
             other = f"--{name.replace('_', '-')}"
             raise pytest.UsageError(f"emt: --emt-image looks at single images, which have no place in {other}; leave one out")
-    image_sets = option.emt_image_set or config.getini("emt_image_set")
-    pairs, shard = _sharded(option.emt_shard, _pairs(catalog, models, image_sets))
+    image_sets = asked.emt_image_set or []
+    with asked.naming("emt_image_set"):
+        pairs, shard = _sharded(option.emt_shard, _pairs(catalog, models, image_sets))
     if shard and runs:
         raise pytest.UsageError("emt: --emt-shard would part a trajectory from its base; leave it out with --emt-checkpoint")
     settings = Settings(
@@ -121,18 +133,19 @@ def _build(config: pytest.Config) -> Settings:
         trajectories=runs,
         tolerances=read,
         tolerances_file=tolerances,
-        compute=_compute(config),
+        compute=_compute(asked),
         scoring=scoring,
-        store=_storing(config),
-        report=_reporting(config),
+        store=_storing(config, asked),
+        report=_reporting(config, asked),
         shard=shard,
         update_tolerances=option.emt_update_tolerances,
         unasked=() if image_sets else tuple(model for model in models if catalog.chose_image_sets(model)),
         given={name.removeprefix("emt_"): value for name, value in sorted(vars(option).items())
                if name.startswith("emt_") and value not in (None, False)},
     )  # fmt: skip
-    if option.emt_early_stop:
-        _check_early_stop(option, settings)
+    if settings.compute.early_stop:
+        with asked.naming("emt_early_stop"):
+            _check_early_stop(option, settings)
     return settings
 
 
@@ -203,27 +216,31 @@ def _pairs(catalog: Catalog, models: tuple[ModelSpec, ...], image_sets: list[str
     return tuple(dict.fromkeys(pairs))
 
 
-def _compute(config: pytest.Config) -> Compute:
-    option = config.option
-    if option.emt_dtype and option.emt_dtype not in DTYPES:
-        raise pytest.UsageError(f"emt: unknown dtype '{option.emt_dtype}'; known: {', '.join(DTYPES)}")
-    if option.emt_device and not re.fullmatch(r"cpu|mps|cuda(:\d+)?", option.emt_device):
-        raise pytest.UsageError(f"emt: unknown device '{option.emt_device}'; write cpu, cuda, cuda:1 or mps")
-    if option.emt_generation not in (None, *GENERATIONS):
-        raise pytest.UsageError(f"emt: unknown --emt-generation '{option.emt_generation}'; known: {', '.join(GENERATIONS)}")
-    limit = _count(option.emt_limit or config.getini("emt_limit"), "--emt-limit")
+def _compute(asked: Asked) -> Compute:
+    with asked.naming("emt_dtype"):
+        if asked.emt_dtype and asked.emt_dtype not in DTYPES:
+            raise pytest.UsageError(f"emt: unknown dtype '{asked.emt_dtype}'; known: {', '.join(DTYPES)}")
+    with asked.naming("emt_device"):
+        if asked.emt_device and not re.fullmatch(r"cpu|mps|cuda(:\d+)?", asked.emt_device):
+            raise pytest.UsageError(f"emt: unknown device '{asked.emt_device}'; write cpu, cuda, cuda:1 or mps")
+    with asked.naming("emt_generation"):
+        if asked.emt_generation not in (None, *GENERATIONS):
+            known = ", ".join(GENERATIONS)
+            raise pytest.UsageError(f"emt: unknown --emt-generation '{asked.emt_generation}'; known: {known}")
+    # A project that stops early by itself still measures whole what has to be measured whole.
+    whole = asked.by_ini("emt_early_stop") and any(getattr(asked, name) for name in EARLY_STOP_WITHOUT)
     return Compute(
-        limit=limit or DEFAULT_LIMIT,
-        images=_images(option.emt_image or ()),
-        early_stop=option.emt_early_stop,
-        repeat=_count(option.emt_repeat, "--emt-repeat", "times") or 1,
-        batch_size=_count(option.emt_batch_size, "--emt-batch-size"),
-        dtype=option.emt_dtype,
-        device=option.emt_device,
-        memory=_bytes(option.emt_memory, "--emt-memory") if option.emt_memory else None,
-        attention=option.emt_attention,
-        generation="checkpoint" if option.emt_generation == "checkpoint" else "own",
-        max_cost=_money(option.emt_max_cost),
+        limit=_count(asked, "emt_limit") or DEFAULT_LIMIT,
+        images=_images(asked.emt_image or ()),
+        early_stop=asked.emt_early_stop and not whole,
+        repeat=_count(asked, "emt_repeat", "times") or 1,
+        batch_size=_count(asked, "emt_batch_size"),
+        dtype=asked.emt_dtype,
+        device=asked.emt_device,
+        memory=_bytes(asked, "emt_memory"),
+        attention=asked.emt_attention,
+        generation="checkpoint" if asked.emt_generation == "checkpoint" else "own",
+        max_cost=_money(asked.emt_max_cost),
     )
 
 
@@ -248,30 +265,33 @@ def _check_prices(models: Sequence[ModelSpec]) -> None:
             )
 
 
-def _scoring(config: pytest.Config, probe_gates: bool) -> Scoring:
-    option = config.option
-    named = [name.strip() for names in option.emt_scorer or () for name in names.split(",")]
+def _scoring(asked: Asked, probe_gates: bool) -> Scoring:
+    named = [name.strip() for names in asked.emt_scorer or () for name in names.split(",")]
     scorers = tuple(dict.fromkeys(named)) or Scoring().scorers
-    for name in scorers:
-        scorer_factory(name)
-    rule = option.emt_label_score or "sum"
-    if rule not in RULES:
-        raise pytest.UsageError(f"emt: unknown --emt-label-score '{rule}'; known: {', '.join(RULES)}")
-    if (option.emt_label_score or option.emt_calibrate) and "likelihood" not in scorers:
-        raise pytest.UsageError(
-            "emt: --emt-label-score and --emt-calibrate are for the scorer 'likelihood'; add it to --emt-scorer"
-        )
-    images = option.emt_probe_images
-    if images is not None and not re.fullmatch(r"\d+", str(images)):
-        raise pytest.UsageError(
-            f"emt: --emt-probe-images {images} is not a number of images; write a whole number, 0 for no probe"
-        )
-    if probe_gates and images is not None and int(images) == 0:
-        raise pytest.UsageError("emt: --emt-reference probe needs probes; leave --emt-probe-images 0 out")
+    with asked.naming("emt_scorer"):
+        for name in scorers:
+            scorer_factory(name)
+    rule = asked.emt_label_score or "sum"
+    with asked.naming("emt_label_score"):
+        if rule not in RULES:
+            raise pytest.UsageError(f"emt: unknown --emt-label-score '{rule}'; known: {', '.join(RULES)}")
+    with asked.naming("emt_label_score", "emt_calibrate"):
+        if (asked.emt_label_score or asked.emt_calibrate) and "likelihood" not in scorers:
+            raise pytest.UsageError(
+                "emt: --emt-label-score and --emt-calibrate are for the scorer 'likelihood'; add it to --emt-scorer"
+            )
+    images = asked.emt_probe_images
+    with asked.naming("emt_probe_images"):
+        if images is not None and not re.fullmatch(r"\d+", str(images)):
+            raise pytest.UsageError(
+                f"emt: --emt-probe-images {images} is not a number of images; write a whole number, 0 for no probe"
+            )
+        if probe_gates and images is not None and int(images) == 0:
+            raise pytest.UsageError("emt: --emt-reference probe needs probes; leave --emt-probe-images 0 out")
     return Scoring(
         scorers=scorers,
         rule="mean" if rule == "mean" else "sum",
-        calibrated=option.emt_calibrate,
+        calibrated=asked.emt_calibrate,
         probe_images=DEFAULT_PROBE_IMAGES if images is None else int(images),
         probe_gates=probe_gates,
         judge=_judge() if "judge" in scorers else None,
@@ -285,23 +305,24 @@ def _judge() -> Any:
         raise pytest.UsageError(f"emt: {error}") from None
 
 
-def _storing(config: pytest.Config) -> Storing:
-    option = config.option
-    mode = option.emt_store or "use"
-    if mode not in MODES:
-        raise pytest.UsageError(f"emt: unknown --emt-store '{mode}'; known: {', '.join(MODES)}")
+def _storing(config: pytest.Config, asked: Asked) -> Storing:
+    mode = asked.emt_store or "use"
+    with asked.naming("emt_store"):
+        if mode not in MODES:
+            raise pytest.UsageError(f"emt: unknown --emt-store '{mode}'; known: {', '.join(MODES)}")
     return Storing(
-        folder=home_of(config) / (option.emt_store_dir or config.getini("emt_store_dir") or DEFAULT_FOLDER),
+        folder=home_of(config) / (asked.emt_store_dir or DEFAULT_FOLDER),
         mode=mode,
-        most_bytes=_bytes(option.emt_store_size, "--emt-store-size") if option.emt_store_size else DEFAULT_STORE_BYTES,
+        most_bytes=_bytes(asked, "emt_store_size") or DEFAULT_STORE_BYTES,
     )
 
 
-def _reporting(config: pytest.Config) -> Reporting:
+def _reporting(config: pytest.Config, asked: Asked) -> Reporting:
     option = config.option
-    mode = next((mode for mode in REPORT_MODES if mode == (option.emt_report or "single")), None)
-    if mode is None:
-        raise pytest.UsageError(f"emt: unknown --emt-report '{option.emt_report}'; known: {', '.join(REPORT_MODES)}")
+    mode = next((mode for mode in REPORT_MODES if mode == (asked.emt_report or "single")), None)
+    with asked.naming("emt_report"):
+        if mode is None:
+            raise pytest.UsageError(f"emt: unknown --emt-report '{asked.emt_report}'; known: {', '.join(REPORT_MODES)}")
     compare = config.invocation_params.dir / option.emt_compare if option.emt_compare else None
     if compare:
         from emt_plugin.records import RecordError, RunRecord
@@ -311,11 +332,16 @@ def _reporting(config: pytest.Config) -> Reporting:
         except RecordError as error:
             raise pytest.UsageError(f"emt: --emt-compare: {error}") from None
     return Reporting(
-        folder=home_of(config) / (option.emt_reports or config.getini("emt_reports") or "reports"),
+        folder=home_of(config) / (asked.emt_reports or "reports"),
         mode=mode,
         compare=compare,
-        history=config.invocation_params.dir / option.emt_history if option.emt_history else None,
+        # Of single images nothing goes into a history, which a project may keep for all of its other runs.
+        history=None if option.emt_image and asked.by_ini("emt_history") else asked.path("emt_history"),
     )
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text) if text else None
 
 
 def _images(named: Sequence[str]) -> tuple[str, ...]:
@@ -341,26 +367,33 @@ def _sharded(text: str | None, pairs: Pairs) -> tuple[Pairs, Shard | None]:
     return pairs[index - 1 :: count], Shard(index, count, tuple(pair_key(*pair).id for pair in pairs))
 
 
-def _count(text: Any, name: str, of: str = "images") -> int | None:
-    if text in (None, ""):
+def _count(asked: Asked, name: str, of: str = "images") -> int | None:
+    text = getattr(asked, name)
+    if text is None:
         return None
-    if not re.fullmatch(r"[1-9]\d*", str(text)):
-        raise pytest.UsageError(f"emt: {name} {text} is not a number of {of}; write a whole number of at least 1")
+    with asked.naming(name):
+        if not re.fullmatch(r"[1-9]\d*", str(text)):
+            flag = BY_DEST[name].flag
+            raise pytest.UsageError(f"emt: {flag} {text} is not a number of {of}; write a whole number of at least 1")
     return int(text)
 
 
-def _bytes(text: str, name: str) -> int:
-    try:
-        return sizes.parsed(text)
-    except sizes.SizeError as error:
-        raise pytest.UsageError(f"emt: {name} {error}") from None
+def _bytes(asked: Asked, name: str) -> int | None:
+    text = getattr(asked, name)
+    if text is None:
+        return None
+    with asked.naming(name):
+        try:
+            return sizes.parsed(text)
+        except sizes.SizeError as error:
+            raise pytest.UsageError(f"emt: {BY_DEST[name].flag} {error}") from None
 
 
-def _tolerances_file(config: pytest.Config) -> Path | None:
+def _tolerances_file(config: pytest.Config, asked: Asked) -> Path | None:
     """The file named by option or ini; else the one beside the project's own benchmarks. A package brings no policy along."""
-    named = config.option.emt_tolerances or config.getini("emt_tolerances")
+    named = asked.emt_tolerances
     if named:
-        path = Path(named) if config.option.emt_tolerances else home_of(config) / named
+        path = home_of(config) / named if asked.by_ini("emt_tolerances") else Path(named)
         if not path.exists() and not config.option.emt_update_tolerances:
             raise pytest.UsageError(f"emt: no tolerances file at {path}; make it, or let --emt-update-tolerances make it")
         return path
