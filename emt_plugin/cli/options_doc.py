@@ -25,8 +25,8 @@ emt_calibrate = false
 ```
 
 In a checkout of this repository `--model`, `--dataset` and `--checkpoint` are short for `--emt-model`, `--emt-image-set` and
-`--emt-checkpoint`. Checkpoints are compared with their base, whatever `emt_reference` says, and what has to be measured whole is
-measured whole, whatever `emt_early_stop` says.
+`--emt-checkpoint`. Checkpoints are compared with their base, whatever `emt_reference` says, and what has to be measured whole
+is measured whole, whatever `emt_early_stop` says.
 """
 
 

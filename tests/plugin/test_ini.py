@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.plugin.conftest import Run
+from tests.plugin.conftest import Run, in_a_process
 
 Start = Callable[..., Run]
 
@@ -92,3 +92,30 @@ def test_a_projects_reference_and_early_stop_give_way_to_what_cannot_have_them(r
     assert pair["comparisons"][pair["gate"]]["reference"] == {"kind": "model", "id": "llava-mini"}
     assert pair["comparisons"][pair["gate"]]["sequential"] is None
     assert pair["repeat"]["passes"] == 2
+
+
+CODE = "\x1b["
+
+
+@pytest.mark.parametrize(
+    ("options", "variables", "coloured"),
+    [
+        ((), {}, False),
+        (("--color=yes",), {}, True),
+        ((), {"FORCE_COLOR": "1"}, True),
+        (("--color=no",), {"FORCE_COLOR": "1"}, False),
+        ((), {"NO_COLOR": "1", "FORCE_COLOR": "1"}, False),
+    ],
+)
+def test_the_verdict_has_colour_where_pytest_has(
+    run: Start, suite: Path, options: tuple[str, ...], variables: dict[str, str], coloured: bool
+) -> None:
+    gate = ("--emt-image-set", "mnist-mini", "--emt-limit", "30", "--emt-tolerance", "0.5")
+    unset = dict.fromkeys(("NO_COLOR", "FORCE_COLOR", "PY_COLORS"), "")
+    done = in_a_process(suite, ("-p", "no:hypothesispytest", *gate, *options), {"TERM": "xterm", **unset, **variables})
+    assert done.code == 0, done.output
+    section = done.output.partition("forgetting ==")[2].partition("exit code: ")[0]
+    assert section
+    assert (CODE in section) == coloured
+    for name in ("summary.md", "run.json", "report.html", "badge.json"):
+        assert CODE not in (done.place / name).read_text(encoding="utf-8")
