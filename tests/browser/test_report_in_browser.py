@@ -278,7 +278,7 @@ def test_an_image_can_be_run_again(report, look_at) -> None:
         commands = seen.page.locator(f"#{anchor('images', MIXED)} code.command")
         assert commands.count() > 5
         assert not commands.first.is_visible()
-        commands.first.locator("xpath=..").locator("summary").click()
+        commands.first.locator("xpath=ancestor::details[1]/summary").click()
         assert commands.first.is_visible()
         assert re.search(r"^pytest .*--emt-image-set flowers .*--emt-image [0-9a-f]{12}$", commands.first.inner_text())
 

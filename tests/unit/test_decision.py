@@ -267,3 +267,23 @@ def test_every_word_of_the_tables_is_explained_once_more_at_the_end(tmp_path: Pa
         assert f'title="{TERMS[word]}"' in page
     glossary = page[page.index('id="glossary"') :]
     assert all(f"<dt>{word}</dt>" in glossary for word in TERMS)
+
+
+def test_of_hundreds_of_pairs_those_that_failed_are_shown_in_full(tmp_path: Path) -> None:
+    labels = tuple(f"class {index}" for index in range(12))
+    good, bad = (replace(make_pair(*counts), labels=labels) for counts in ((90, 0), (60, 30)))
+    pairs = [replace(good, key=PairKey("model", f"good-{index:03}")) for index in range(195)]
+    pairs += [replace(bad, key=PairKey("model", f"bad-{index}")) for index in range(5)]
+    run = judged(*pairs)
+    # Each class is taken for each other, so that every matrix is full.
+    rows = [replace(row(index, index // 12), prediction=index % 12, correct=index // 12 == index % 12) for index in range(144)]
+    first_failures(tmp_path, run, {pair.key.id: rows for pair in run.pairs})
+    page = (tmp_path / "report.html").read_text()
+    assert len(page.encode()) < 5_000_000
+    assert page.count('<tr role="row" data-pair=') == page.count('<details id="where-') == 200
+    in_full = re.findall(r'<details id="classes-model__([a-z0-9-]+)"', page)
+    assert set(in_full) >= {f"bad-{index}" for index in range(5)}
+    assert 10 < len(in_full) < 100
+    assert f"Of {200 - len(in_full)} pairs only their row and their sentence are here" in page
+    links, ids = set(re.findall(r'href="#([^"]*)"', page)), set(re.findall(r'\bid="([^"]*)"', page))
+    assert links <= ids

@@ -16,8 +16,8 @@ TERMS: Mapping[str, str] = MappingProxyType(
         "model": "share of the images that the model gets right; what cannot be read as exactly one class is wrong",
         "n": "images that both model and reference were asked about",
         "gap": "accuracy of the model less that of its reference, in percentage points; negative where the model is worse",
-        "90% interval": "where the true gap lies, as far as these images tell; it is two-sided, with 5 % left out at each end",
-        "interval": "where the true value lies, as far as these images tell: 90 %, two-sided",
+        "90% interval": "where the true value lies, as far as these images tell; two-sided, with 5 % left out at each end",
+        "interval": "the same: where the true value lies, as far as these images tell",
         "tolerance": "the largest loss in points that passes by policy",
         "accepted loss": "a larger loss that is known and was recorded for one pair; a pair that passes only by it says so",
         "verdict": "PASS: the whole interval lies above minus the tolerance. FAIL: all of it lies below. INCONCLUSIVE: the "
