@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from emt_plugin.options.listed import OPTIONS
 from emt_plugin.pytest_plugin.activation import is_active, only_tells, settings_of, uses
 
 pytest_plugins = ["emt_plugin.pytest_plugin.fixtures"]
@@ -18,94 +19,12 @@ CHECKPOINT_FIXTURE = "emt_checkpoint"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Register ``--emt-*`` and the ini settings; the short aliases belong to the suite's own conftest."""
-    # How help texts are written: lower case, no full stop, the default in brackets.
-    add = parser.getgroup("emt", "forgetting of multimodal LLMs").addoption
-    # The destination is written out because a suite's conftest may share it with an alias.
-    add("--emt-model", action="append", dest="emt_model", metavar="NAME",
-        help="model: catalog name, folder, hub id, or endpoint:NAME; repeatable [llava-mini]")  # fmt: skip
-    add("--emt-max-cost", metavar="USD", help="ask no more of models behind endpoints than this costs [any amount]")
-    add("--emt-image-set", action="append", dest="emt_image_set", metavar="NAME",
-        help="image set: catalog name, parquet file, folder or hub id; repeatable [the model's own list]")  # fmt: skip
-    add("--emt-encoder", metavar="NAME", help="the models' vision encoder: folder or hub id [the catalog's]")
-    add("--emt-reference", metavar="MODEL",
-        help="gate against this model on the same images, or against a linear probe on the vision features with `probe` "
-             "[the model's own encoder; `probe` where the catalog says that its tower has none]")  # fmt: skip
-    add("--emt-checkpoint", action="append", dest="emt_checkpoint", metavar="GLOB",
-        help="gate each of these checkpoints of one model against that model, in order of training; repeatable")  # fmt: skip
-    add("--emt-trained-on", action="append", metavar="NAME[,NAME]",
-        help="image sets that the checkpoints were trained on [what they say]")  # fmt: skip
-    add("--emt-revision", metavar="REV", help="hub revision of the models [the default branch]")
-    add("--emt-catalog", metavar="FILE", help="TOML file with more [models.*] and [image_sets.*]")
-    add(
-        "--emt-scorer",
-        action="append",
-        metavar="NAME[,NAME]",
-        help="scorers: answer, likelihood, text-embedding, judge or a plugin's; the first gates, the others are shown [answer]",
-    )
-    add("--emt-label-score", metavar="RULE", help="likelihood of a label: sum or mean over its tokens [sum]")
-    add("--emt-calibrate", action="store_true", help="likelihood of a label less its likelihood under a mean-grey image")
-    add(
-        "--emt-probe-images",
-        metavar="N",
-        help="training images of each class that linear probes are fitted on, beside likelihood; 0 for no probe [50]",
-    )
-    add("--emt-limit", metavar="N", help="images of each set, the first in the fixed order [1000]")
-    add(
-        "--emt-early-stop",
-        action="store_true",
-        help="stop at the first image that settles the verdict, by a test that holds whenever one stops [all images]",
-    )
-    add("--emt-tolerance", metavar="X", help="largest loss that passes, a fraction; sets accepted losses aside [0.05]")
-    add("--emt-tolerances", metavar="FILE", help="tolerances and accepted losses [benchmarks/tolerances.toml]")
-    add("--emt-update-tolerances", action="store_true", help="write this run's losses as accepted losses")
-    add("--emt-batch-size", metavar="N", help="images in one forward at most [as many as fit]")
-    add("--emt-dtype", metavar="DTYPE", help="float32, bfloat16 or float16 [float32 on the CPU, the checkpoint's on a GPU]")
-    add("--emt-device", metavar="DEVICE", help="cpu, cuda, cuda:1 or mps [the GPU that is visible, else cpu]")
-    add("--emt-attention", metavar="NAME", help="implementation of attention: sdpa, eager, ... [the model's own choice]")
-    add(
-        "--emt-generation",
-        metavar="HOW",
-        help="greedy answers by neutral settings, or with `checkpoint` by the penalties and stops that it was saved with [own]",
-    )
-    add("--emt-memory", metavar="BYTES", help="bytes that models on one device may take, such as 20GB [all that it has]")
-    add(
-        "--emt-store",
-        metavar="MODE",
-        help="use what was computed before, compute it anew with `refresh`, or keep nothing with `off` [use]",
-    )
-    add("--emt-store-dir", metavar="DIR", help="where computed results are kept [.emt_store]")
-    add("--emt-store-size", metavar="BYTES", help="what stored vision features may take, the longest unused go first [20GB]")
-    add("--emt-engine", metavar="NAME", help="where models run: process, or ray for actors of a Ray cluster [process]")
-    add("--emt-actors", metavar="N", help="actors of --emt-engine ray [one for each GPU; one a node where there is none]")
-    add("--emt-actor-gpus", metavar="X", help="GPUs of an actor, such as 0.5 [1 where models run on a GPU]")
-    add("--emt-actor-cpus", metavar="X", help="CPUs of an actor [1]")
-    add("--emt-actor-wait", metavar="SECONDS", help="how long to wait where the Ray cluster has room for no actor [600]")
-    add("--emt-throughput", action="store_true", help="time the suite instead of gating; needs pytest-benchmark, and no -n")
-    add(
-        "--emt-image",
-        action="append",
-        dest="emt_image",
-        metavar="HASH",
-        help="only the image whose hash begins like this, and what was made of it; repeatable [the first --emt-limit]",
-    )
-    add("--emt-repeat", metavar="N", help="measure every image N times, never from the store, and report what flips [1]")
-    add("--emt-shard", metavar="K/N", help="the K-th of N parts of the pairs; `emt merge` joins the parts [all pairs]")
-    add("--emt-shard-by", metavar="WHAT", help="part the pairs, or with `images` the images of every pair [pairs]")
-    add("--emt-compare", metavar="RUN", help="show what changed since this earlier run, image by image: its folder")
-    add(
-        "--emt-history",
-        metavar="FILE",
-        help="append a line for each pair to this file, and show the trend since last night and the pinned release",
-    )
-    add("--emt-report", metavar="MODE", help="report.html as one file with `single`, or with `dir` assets beside it [single]")
-    add("--emt-reports", metavar="DIR", help="folder in which each run gets its own folder [reports]")
+    for option in OPTIONS:
+        parser.getgroup(*option.group).addoption(option.flag, **option.argument)
+        if option.ini:
+            text = f"{option.about}, when no {option.flag} is given"
+            parser.addini(option.dest, text, type=option.ini_type, default={"args": [], "bool": False}.get(option.ini_type, ""))
     parser.addini("emt", "gate in every run of this project, without any option", type="bool", default=False)
-    parser.addini("emt_model", "models, when no --emt-model is given", type="args", default=[])
-    parser.addini("emt_image_set", "image sets, when no --emt-image-set is given", type="args", default=[])
-    parser.addini("emt_limit", "images of each set, when no --emt-limit is given", default="")
-    parser.addini("emt_tolerances", "tolerances file, when no --emt-tolerances is given", default="")
-    parser.addini("emt_store_dir", "where computed results are kept, when no --emt-store-dir is given", default="")
-    parser.addini("emt_reports", "reports folder, when no --emt-reports is given", default="")
 
 
 @pytest.hookimpl(trylast=True)

@@ -11,11 +11,13 @@ from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
 
+from emt_plugin import __version__
 from emt_plugin.catalog import Catalog, CatalogError, ImageSetSpec, ModelSpec
 from emt_plugin.catalog.endpoints import PREFIX
 from emt_plugin.cli import serve
 from emt_plugin.cli.runs import add_run_commands
 from emt_plugin.errors import CouldNotRun
+from emt_plugin.options.page import options_page
 from emt_plugin.records import RecordError, RunRecord
 from emt_plugin.report.writers import study
 from emt_plugin.report.writers.marks import MarksError
@@ -49,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="emt", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"pytest-emt {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, command: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
@@ -66,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     along = add("study", _study, "show the trajectories of a run as Markdown tables")
     along.add_argument("folder", type=Path, metavar="RUN_DIR", help="folder of one run with checkpoints")
     along.add_argument("--write", type=Path, metavar="FILE", help="put the tables between their marks in this file")
+    known = add("options", _options, "show every option of the gate with its ini key, as docs/options.md has them")
+    known.add_argument("--write", type=Path, metavar="FILE", help="write it to this file")
     schema = add("schema", _schema, "show the JSON Schema of run.json")
     schema.add_argument("--write", type=Path, metavar="FILE", help="write it to this file")
     timings = add("throughput", _throughput, "show the timings of a run with --emt-throughput as a table")
@@ -215,6 +220,14 @@ def _study(options: argparse.Namespace) -> int:
     else:
         run = RunRecord.read(options.folder)
         print(f"{study.short_table(run)}\n\n{study.full_tables(run)}")
+    return 0
+
+
+def _options(options: argparse.Namespace) -> int:
+    if options.write:
+        options.write.write_text(options_page(), encoding="utf-8")
+    else:
+        print(options_page(), end="")
     return 0
 
 

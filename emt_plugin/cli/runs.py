@@ -14,6 +14,7 @@ from emt_plugin.gate.exit_code import FAILED, INCOMPLETE, INCONCLUSIVE, PASSED, 
 from emt_plugin.records import Flip, RecordError, RunChanges, RunRecord
 from emt_plugin.records.adjusting import more
 from emt_plugin.records.journal import predictions_file
+from emt_plugin.report.writers.colours import show
 from emt_plugin.runs.history import HistoryError, pin, read_history
 from emt_plugin.settings import REPORT_MODES
 
@@ -114,8 +115,7 @@ def _compare(options: argparse.Namespace) -> int:
         # 1 would read as a verdict.
         print(f"emt: {error}", file=sys.stderr)
         return USAGE
-    for line in lines:
-        print(line)
+    show(lines)
     return _code(run.changes[0])
 
 
@@ -160,8 +160,7 @@ def _merge(options: argparse.Namespace) -> int:
         print(f"emt: {error}", file=sys.stderr)
         return INCOMPLETE
     noted = append_to_step_summary(folder / "summary.md")
-    for line in [*table(run), *noted, "", f"report: {folder / 'report.html'}", f"exit code: {run.exit_code}"]:
-        print(line)
+    show([*table(run), *noted, "", f"report: {folder / 'report.html'}", f"exit code: {run.exit_code}"])
     return run.exit_code
 
 
@@ -175,8 +174,7 @@ def _history(options: argparse.Namespace) -> int:
     history = read_history(options.file)
     if not history.lines:
         print(f"{options.file} holds no run yet")
-    for line in drawn(history_rows(history, options.last), {0, 1, 5}) if history.lines else []:
-        print(line)
+    show(drawn(history_rows(history, options.last), {0, 1, 5}) if history.lines else [])
     if history.torn:
         print(f"{history.torn} lines were not finished by their writer, and are passed over")
     return 0

@@ -186,9 +186,11 @@ class Controller:
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """The verdict table, and where the report is."""
         if self._lines:
+            from emt_plugin.report.writers.colours import painted
+
             terminalreporter.section("forgetting")
             for line in self._lines:
-                terminalreporter.write_line(line)
+                terminalreporter.write_line(painted(line) if terminalreporter.hasmarkup else line)
 
     def _key(self, nodeid: str) -> PairKey | None:
         return self._by_id.get(pair_id_of(nodeid, self._by_id) or "")

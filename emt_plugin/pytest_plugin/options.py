@@ -15,6 +15,8 @@ from emt_plugin.catalog import Catalog, CatalogError, ImageSetSpec, ModelSpec, T
 from emt_plugin.gate import Tolerances, TolerancesError
 from emt_plugin.gate.tolerances import ACCEPTED_BY, accepted_of, parse_tolerance, refuse_inline_tables
 from emt_plugin.models.registry import BackendError, backend_factory
+from emt_plugin.options.listed import BY_DEST
+from emt_plugin.pytest_plugin.asked import Asked
 from emt_plugin.pytest_plugin.home import home_of
 from emt_plugin.records import Shard
 from emt_plugin.scoring import ScorerError, scorer_factory
@@ -79,13 +81,18 @@ def _build(config: pytest.Config) -> Settings:
         # A shell variable that is not set must not turn a question into another one.
         if name.startswith("emt_") and (value == "" or (isinstance(value, list) and "" in value)):
             raise pytest.UsageError(f"emt: --{name.replace('_', '-')} is empty; give it a value or leave it out")
-    catalog = Catalog.load(Path(option.emt_catalog) if option.emt_catalog else None)
-    names = option.emt_model or config.getini("emt_model") or [DEFAULT_MODEL]
-    models = catalog.models_named(names, option.emt_encoder, option.emt_revision)
-    probe_gates = option.emt_reference == PROBE
-    reference = catalog.model(option.emt_reference, None, None) if option.emt_reference and not probe_gates else None
-    if reference and reference.weights in {model.weights for model in models}:
-        raise pytest.UsageError(f"emt: --emt-reference {option.emt_reference} is the model itself; name another")
+    asked = Asked(config)
+    with asked.naming("emt_catalog"):
+        catalog = Catalog.load(asked.path("emt_catalog") if asked.by_ini("emt_catalog") else _path(option.emt_catalog))
+    with asked.naming("emt_model", "emt_encoder"):
+        models = catalog.models_named(asked.emt_model or [DEFAULT_MODEL], asked.emt_encoder, option.emt_revision)
+    # A project's own reference is for models; checkpoints have one, which is their base.
+    against = option.emt_reference if option.emt_checkpoint else asked.emt_reference
+    probe_gates = against == PROBE
+    with asked.naming("emt_reference"):
+        reference = catalog.model(against, None, None) if against and not probe_gates else None
+        if reference and reference.weights in {model.weights for model in models}:
+            raise pytest.UsageError(f"emt: --emt-reference {against} is the model itself; name another")
     for model in (*models, *([reference] if reference else [])):
         backend_factory(model.backend)
     if option.emt_revision and all(Path(model.source).exists() for model in models):
@@ -93,16 +100,20 @@ def _build(config: pytest.Config) -> Settings:
             f"emt: --emt-revision {option.emt_revision} is of a hub's repository, and {models[0].source} is a folder: "
             f"leave it out"
         )
-    if _money(option.emt_max_cost):
-        _check_prices([*models, *([reference] if reference else [])])
+    with asked.naming("emt_max_cost"):
+        every = [*models, *([reference] if reference else [])]
+        if _money(asked.emt_max_cost) and not (asked.by_ini("emt_max_cost") and not any(model.endpoint for model in every)):
+            _check_prices(every)
     runs = _trajectories(config, catalog, models)
     if runs:
         reference = runs[0].base
         models = (reference, *(state.model for run in runs for state in run.states))
-    tolerances = _tolerances_file(config)
-    override = parse_tolerance(option.emt_tolerance) if option.emt_tolerance else None
-    read = Tolerances.load(tolerances if tolerances and tolerances.exists() else None, override)
-    scoring = _scoring(config, probe_gates)
+    with asked.naming("emt_tolerance"):
+        override = parse_tolerance(asked.emt_tolerance) if asked.emt_tolerance else None
+    with asked.naming("emt_tolerances"):
+        tolerances = _tolerances_file(config, asked)
+        read = Tolerances.load(tolerances if tolerances and tolerances.exists() else None, override)
+    scoring = _scoring(asked, probe_gates)
     probed = [model.name for model in models if model.reference == "probe"]
     if probed and not reference and not scoring.probe_images:
         raise pytest.UsageError(f"emt: {probed[0]} is compared with a probe; leave --emt-probe-images 0 out")
@@ -125,8 +136,9 @@ def _build(config: pytest.Config) -> Settings:
         if option.emt_image and getattr(option, name):
             other = f"--{name.replace('_', '-')}"
             raise pytest.UsageError(f"emt: --emt-image looks at single images, which have no place in {other}; leave one out")
-    image_sets = option.emt_image_set or config.getini("emt_image_set")
-    pairs, shard = _sharded(option, _pairs(catalog, models, image_sets), _limit(config))
+    image_sets = asked.emt_image_set or []
+    with asked.naming("emt_image_set", "emt_limit"):
+        pairs, shard = _sharded(asked, _pairs(catalog, models, image_sets), _limit(asked))
     if shard and runs:  # By images that was refused with its own reason.
         raise pytest.UsageError("emt: --emt-shard would part a trajectory from its base; leave it out with --emt-checkpoint")
     settings = Settings(
@@ -136,19 +148,20 @@ def _build(config: pytest.Config) -> Settings:
         trajectories=runs,
         tolerances=read,
         tolerances_file=tolerances,
-        compute=_compute(config),
+        compute=_compute(asked),
         scoring=scoring,
-        store=_storing(config),
-        report=_reporting(config),
+        store=_storing(config, asked),
+        report=_reporting(config, asked),
         shard=shard,
-        cluster=_cluster(config, models),
+        cluster=_cluster(config, asked, models),
         update_tolerances=option.emt_update_tolerances,
         unasked=() if image_sets else tuple(model for model in models if catalog.chose_image_sets(model)),
         given={name.removeprefix("emt_"): value for name, value in sorted(vars(option).items())
                if name.startswith("emt_") and value not in (None, False)},
     )  # fmt: skip
-    if option.emt_early_stop:
-        _check_early_stop(option, settings)
+    if settings.compute.early_stop:
+        with asked.naming("emt_early_stop"):
+            _check_early_stop(option, settings)
     return settings
 
 
@@ -219,73 +232,90 @@ def _pairs(catalog: Catalog, models: tuple[ModelSpec, ...], image_sets: list[str
     return tuple(dict.fromkeys(pairs))
 
 
-def _compute(config: pytest.Config) -> Compute:
-    option = config.option
-    if option.emt_dtype and option.emt_dtype not in DTYPES:
-        raise pytest.UsageError(f"emt: unknown dtype '{option.emt_dtype}'; known: {', '.join(DTYPES)}")
-    if option.emt_device and not re.fullmatch(r"cpu|mps|cuda(:\d+)?", option.emt_device):
-        raise pytest.UsageError(f"emt: unknown device '{option.emt_device}'; write cpu, cuda, cuda:1 or mps")
-    if option.emt_generation not in (None, *GENERATIONS):
-        raise pytest.UsageError(f"emt: unknown --emt-generation '{option.emt_generation}'; known: {', '.join(GENERATIONS)}")
+def _compute(asked: Asked) -> Compute:
+    with asked.naming("emt_dtype"):
+        if asked.emt_dtype and asked.emt_dtype not in DTYPES:
+            raise pytest.UsageError(f"emt: unknown dtype '{asked.emt_dtype}'; known: {', '.join(DTYPES)}")
+    with asked.naming("emt_device"):
+        if asked.emt_device and not re.fullmatch(r"cpu|mps|cuda(:\d+)?", asked.emt_device):
+            raise pytest.UsageError(f"emt: unknown device '{asked.emt_device}'; write cpu, cuda, cuda:1 or mps")
+    with asked.naming("emt_generation"):
+        if asked.emt_generation not in (None, *GENERATIONS):
+            known = ", ".join(GENERATIONS)
+            raise pytest.UsageError(f"emt: unknown --emt-generation '{asked.emt_generation}'; known: {known}")
+    # A project that stops early by itself still measures whole what has to be measured whole.
+    whole = asked.by_ini("emt_early_stop") and any(getattr(asked, name) for name in EARLY_STOP_WITHOUT)
     return Compute(
-        limit=_limit(config),
-        images=_images(option.emt_image or ()),
-        early_stop=option.emt_early_stop,
-        repeat=_count(option.emt_repeat, "--emt-repeat", "times") or 1,
-        batch_size=_count(option.emt_batch_size, "--emt-batch-size"),
-        dtype=option.emt_dtype,
-        device=option.emt_device,
-        memory=_bytes(option.emt_memory, "--emt-memory") if option.emt_memory else None,
-        attention=option.emt_attention,
-        generation="checkpoint" if option.emt_generation == "checkpoint" else "own",
-        max_cost=_money(option.emt_max_cost),
+        limit=_limit(asked),
+        images=_images(asked.emt_image or ()),
+        early_stop=asked.emt_early_stop and not whole,
+        repeat=_count(asked, "emt_repeat", "times") or 1,
+        batch_size=_count(asked, "emt_batch_size"),
+        dtype=asked.emt_dtype,
+        device=asked.emt_device,
+        memory=_bytes(asked, "emt_memory"),
+        attention=asked.emt_attention,
+        generation="checkpoint" if asked.emt_generation == "checkpoint" else "own",
+        max_cost=_money(asked.emt_max_cost),
     )
 
 
-def _cluster(config: pytest.Config, models: Sequence[ModelSpec]) -> Cluster | None:
+def _cluster(config: pytest.Config, asked: Asked, models: Sequence[ModelSpec]) -> Cluster | None:
     """The Ray cluster that was asked for.
 
     Raises:
         pytest.UsageError: it does not go with another option, or Ray is not installed.
     """
-    option = config.option
-    given = [name for name in ACTOR_OPTIONS if getattr(option, name) is not None]
-    if option.emt_engine not in (None, *ENGINES):
-        raise pytest.UsageError(f"emt: unknown --emt-engine '{option.emt_engine}'; known: {', '.join(ENGINES)}")
-    if option.emt_engine != "ray":
+    with asked.naming("emt_engine"):
+        if asked.emt_engine not in (None, *ENGINES):
+            raise pytest.UsageError(f"emt: unknown --emt-engine '{asked.emt_engine}'; known: {', '.join(ENGINES)}")
+    if asked.emt_engine != "ray":
+        given = [BY_DEST[name].flag for name in ACTOR_OPTIONS if getattr(config.option, name) is not None]
         if given:
-            raise pytest.UsageError(f"emt: --{given[0].replace('_', '-')} is for --emt-engine ray; add that or leave it out")
+            raise pytest.UsageError(f"emt: {given[0]} is for --emt-engine ray; add that or leave it out")
         return None
-    if getattr(option, "numprocesses", None):
+    with asked.naming("emt_engine", "emt_device", *ACTOR_OPTIONS):
+        _check_ray(config, asked, models)
+        gpus = _amount(asked, "emt_actor_gpus", "GPUs")
+        if gpus is not None and gpus > 1:
+            raise pytest.UsageError(
+                f"emt: --emt-actor-gpus {asked.emt_actor_gpus}: a model runs on one GPU; write 1 or a share such as 0.5"
+            )
+    default = Cluster()
+    return Cluster(
+        address=os.environ.get("RAY_ADDRESS") or None,
+        actors=_count(asked, "emt_actors", "actors"),
+        gpus=gpus,
+        cpus=_amount(asked, "emt_actor_cpus", "CPUs") or default.cpus,
+        wait_seconds=_amount(asked, "emt_actor_wait", "seconds") or default.wait_seconds,
+    )
+
+
+def _check_ray(config: pytest.Config, asked: Asked, models: Sequence[ModelSpec]) -> None:
+    """Refuse what Ray's actors cannot do, or need not.
+
+    Raises:
+        pytest.UsageError: there is something of that kind, or Ray is not installed.
+    """
+    if getattr(config.option, "numprocesses", None):
         raise pytest.UsageError(
             "emt: --emt-engine ray has its own actors, beside which workers of -n would only wait; leave -n out"
         )
     if find_spec("ray") is None:
         raise pytest.UsageError("emt: --emt-engine ray needs Ray: pip install 'pytest-emt[ray]'")
-    if ":" in (option.emt_device or ""):
+    if ":" in (asked.emt_device or ""):
         raise pytest.UsageError("emt: with --emt-engine ray it is Ray that chooses a GPU; write --emt-device cuda")
     if all(model.endpoint for model in models):
         raise pytest.UsageError("emt: models behind endpoints need no --emt-engine ray, since they run elsewhere; leave it out")
-    gpus = _amount(option.emt_actor_gpus, "--emt-actor-gpus", "GPUs")
-    if gpus is not None and gpus > 1:
-        raise pytest.UsageError(
-            f"emt: --emt-actor-gpus {option.emt_actor_gpus}: a model runs on one GPU; write 1 or a share such as 0.5"
-        )
-    default = Cluster()
-    return Cluster(
-        address=os.environ.get("RAY_ADDRESS") or None,
-        actors=_count(option.emt_actors, "--emt-actors", "actors"),
-        gpus=gpus,
-        cpus=_amount(option.emt_actor_cpus, "--emt-actor-cpus", "CPUs") or default.cpus,
-        wait_seconds=_amount(option.emt_actor_wait, "--emt-actor-wait", "seconds") or default.wait_seconds,
-    )
 
 
-def _amount(text: str | None, name: str, of: str) -> float | None:
+def _amount(asked: Asked, name: str, of: str) -> float | None:
+    text = getattr(asked, name)
     if text is None:
         return None
-    if not re.fullmatch(r"\d+(\.\d+)?", text) or not float(text):
-        raise pytest.UsageError(f"emt: {name} {text} is not a number of {of}; write such as 1 or 0.5")
+    with asked.naming(name):
+        if not re.fullmatch(r"\d+(\.\d+)?", text) or not float(text):
+            raise pytest.UsageError(f"emt: {BY_DEST[name].flag} {text} is not a number of {of}; write such as 1 or 0.5")
     return float(text)
 
 
@@ -310,30 +340,33 @@ def _check_prices(models: Sequence[ModelSpec]) -> None:
             )
 
 
-def _scoring(config: pytest.Config, probe_gates: bool) -> Scoring:
-    option = config.option
-    named = [name.strip() for names in option.emt_scorer or () for name in names.split(",")]
+def _scoring(asked: Asked, probe_gates: bool) -> Scoring:
+    named = [name.strip() for names in asked.emt_scorer or () for name in names.split(",")]
     scorers = tuple(dict.fromkeys(named)) or Scoring().scorers
-    for name in scorers:
-        scorer_factory(name)
-    rule = option.emt_label_score or "sum"
-    if rule not in RULES:
-        raise pytest.UsageError(f"emt: unknown --emt-label-score '{rule}'; known: {', '.join(RULES)}")
-    if (option.emt_label_score or option.emt_calibrate) and "likelihood" not in scorers:
-        raise pytest.UsageError(
-            "emt: --emt-label-score and --emt-calibrate are for the scorer 'likelihood'; add it to --emt-scorer"
-        )
-    images = option.emt_probe_images
-    if images is not None and not re.fullmatch(r"\d+", str(images)):
-        raise pytest.UsageError(
-            f"emt: --emt-probe-images {images} is not a number of images; write a whole number, 0 for no probe"
-        )
-    if probe_gates and images is not None and int(images) == 0:
-        raise pytest.UsageError("emt: --emt-reference probe needs probes; leave --emt-probe-images 0 out")
+    with asked.naming("emt_scorer"):
+        for name in scorers:
+            scorer_factory(name)
+    rule = asked.emt_label_score or "sum"
+    with asked.naming("emt_label_score"):
+        if rule not in RULES:
+            raise pytest.UsageError(f"emt: unknown --emt-label-score '{rule}'; known: {', '.join(RULES)}")
+    with asked.naming("emt_label_score", "emt_calibrate"):
+        if (asked.emt_label_score or asked.emt_calibrate) and "likelihood" not in scorers:
+            raise pytest.UsageError(
+                "emt: --emt-label-score and --emt-calibrate are for the scorer 'likelihood'; add it to --emt-scorer"
+            )
+    images = asked.emt_probe_images
+    with asked.naming("emt_probe_images"):
+        if images is not None and not re.fullmatch(r"\d+", str(images)):
+            raise pytest.UsageError(
+                f"emt: --emt-probe-images {images} is not a number of images; write a whole number, 0 for no probe"
+            )
+        if probe_gates and images is not None and int(images) == 0:
+            raise pytest.UsageError("emt: --emt-reference probe needs probes; leave --emt-probe-images 0 out")
     return Scoring(
         scorers=scorers,
         rule="mean" if rule == "mean" else "sum",
-        calibrated=option.emt_calibrate,
+        calibrated=asked.emt_calibrate,
         probe_images=DEFAULT_PROBE_IMAGES if images is None else int(images),
         probe_gates=probe_gates,
         judge=_judge() if "judge" in scorers else None,
@@ -347,23 +380,24 @@ def _judge() -> Any:
         raise pytest.UsageError(f"emt: {error}") from None
 
 
-def _storing(config: pytest.Config) -> Storing:
-    option = config.option
-    mode = option.emt_store or "use"
-    if mode not in MODES:
-        raise pytest.UsageError(f"emt: unknown --emt-store '{mode}'; known: {', '.join(MODES)}")
+def _storing(config: pytest.Config, asked: Asked) -> Storing:
+    mode = asked.emt_store or "use"
+    with asked.naming("emt_store"):
+        if mode not in MODES:
+            raise pytest.UsageError(f"emt: unknown --emt-store '{mode}'; known: {', '.join(MODES)}")
     return Storing(
-        folder=home_of(config) / (option.emt_store_dir or config.getini("emt_store_dir") or DEFAULT_FOLDER),
+        folder=home_of(config) / (asked.emt_store_dir or DEFAULT_FOLDER),
         mode=mode,
-        most_bytes=_bytes(option.emt_store_size, "--emt-store-size") if option.emt_store_size else DEFAULT_STORE_BYTES,
+        most_bytes=_bytes(asked, "emt_store_size") or DEFAULT_STORE_BYTES,
     )
 
 
-def _reporting(config: pytest.Config) -> Reporting:
+def _reporting(config: pytest.Config, asked: Asked) -> Reporting:
     option = config.option
-    mode = next((mode for mode in REPORT_MODES if mode == (option.emt_report or "single")), None)
-    if mode is None:
-        raise pytest.UsageError(f"emt: unknown --emt-report '{option.emt_report}'; known: {', '.join(REPORT_MODES)}")
+    mode = next((mode for mode in REPORT_MODES if mode == (asked.emt_report or "single")), None)
+    with asked.naming("emt_report"):
+        if mode is None:
+            raise pytest.UsageError(f"emt: unknown --emt-report '{asked.emt_report}'; known: {', '.join(REPORT_MODES)}")
     compare = config.invocation_params.dir / option.emt_compare if option.emt_compare else None
     if compare:
         from emt_plugin.records import RecordError, RunRecord
@@ -373,11 +407,16 @@ def _reporting(config: pytest.Config) -> Reporting:
         except RecordError as error:
             raise pytest.UsageError(f"emt: --emt-compare: {error}") from None
     return Reporting(
-        folder=home_of(config) / (option.emt_reports or config.getini("emt_reports") or "reports"),
+        folder=home_of(config) / (asked.emt_reports or "reports"),
         mode=mode,
         compare=compare,
-        history=config.invocation_params.dir / option.emt_history if option.emt_history else None,
+        # Of single images nothing goes into a history, which a project may keep for all of its other runs.
+        history=None if option.emt_image and asked.by_ini("emt_history") else asked.path("emt_history"),
     )
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text) if text else None
 
 
 def _images(named: Sequence[str]) -> tuple[str, ...]:
@@ -390,13 +429,13 @@ def _images(named: Sequence[str]) -> tuple[str, ...]:
     return tuple(named)
 
 
-def _sharded(option: Any, pairs: Pairs, limit: int) -> tuple[Pairs, Shard | None]:
+def _sharded(asked: Asked, pairs: Pairs, limit: int) -> tuple[Pairs, Shard | None]:
     """Every N-th pair from the K-th on, so that no part gets all of the large image sets; or all pairs, by images."""
-    text, by = option.emt_shard, option.emt_shard_by or "pairs"
+    text, by = asked.emt_shard, asked.emt_shard_by or "pairs"
     if by not in ("pairs", "images"):
         raise pytest.UsageError(f"emt: unknown --emt-shard-by '{by}'; known: pairs, images")
     if text is None:
-        if option.emt_shard_by:
+        if asked.emt_shard_by:
             raise pytest.UsageError(f"emt: --emt-shard-by {by} says how to part; say into what with --emt-shard K/N")
         return pairs, None
     found = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", text)
@@ -405,55 +444,63 @@ def _sharded(option: Any, pairs: Pairs, limit: int) -> tuple[Pairs, Shard | None
     index, count = int(found[1]), int(found[2])
     names = tuple(pair_key(*pair).id for pair in pairs)
     if by == "images":
-        _check_by_images(option, text, count, limit)
+        _check_by_images(asked, text, count, limit)
         return pairs, Shard(index, count, names, "images")
     if count > len(pairs):
         raise pytest.UsageError(f"emt: --emt-shard {text}: there are {len(pairs)} pairs, so at most {len(pairs)} parts")
     return pairs[index - 1 :: count], Shard(index, count, names)
 
 
-def _check_by_images(option: Any, text: str, count: int, limit: int) -> None:
+def _check_by_images(asked: Asked, text: str, count: int, limit: int) -> None:
     """Refuse to part the images of what needs them all.
 
     Raises:
         pytest.UsageError: another option does, or a part would have no image.
     """
     for name, reason in BY_IMAGES_WITHOUT.items():
-        if getattr(option, name):
-            raise pytest.UsageError(
-                f"emt: --emt-shard-by images does not go with --{name.replace('_', '-')}, since {reason}; "
-                f"leave one of the two out"
-            )
+        if getattr(asked, name):
+            with asked.naming(name):
+                raise pytest.UsageError(
+                    f"emt: --emt-shard-by images does not go with {BY_DEST[name].flag}, since {reason}; "
+                    f"leave one of the two out"
+                )
     if count > limit:
         raise pytest.UsageError(
             f"emt: --emt-shard {text} by images: there are {limit} images of each set (--emt-limit), so at most {limit} parts"
         )
 
 
-def _limit(config: pytest.Config) -> int:
-    return _count(config.option.emt_limit or config.getini("emt_limit"), "--emt-limit") or DEFAULT_LIMIT
+def _limit(asked: Asked) -> int:
+    return _count(asked, "emt_limit") or DEFAULT_LIMIT
 
 
-def _count(text: Any, name: str, of: str = "images") -> int | None:
-    if text in (None, ""):
+def _count(asked: Asked, name: str, of: str = "images") -> int | None:
+    text = getattr(asked, name)
+    if text is None:
         return None
-    if not re.fullmatch(r"[1-9]\d*", str(text)):
-        raise pytest.UsageError(f"emt: {name} {text} is not a number of {of}; write a whole number of at least 1")
+    with asked.naming(name):
+        if not re.fullmatch(r"[1-9]\d*", str(text)):
+            flag = BY_DEST[name].flag
+            raise pytest.UsageError(f"emt: {flag} {text} is not a number of {of}; write a whole number of at least 1")
     return int(text)
 
 
-def _bytes(text: str, name: str) -> int:
-    try:
-        return sizes.parsed(text)
-    except sizes.SizeError as error:
-        raise pytest.UsageError(f"emt: {name} {error}") from None
+def _bytes(asked: Asked, name: str) -> int | None:
+    text = getattr(asked, name)
+    if text is None:
+        return None
+    with asked.naming(name):
+        try:
+            return sizes.parsed(text)
+        except sizes.SizeError as error:
+            raise pytest.UsageError(f"emt: {BY_DEST[name].flag} {error}") from None
 
 
-def _tolerances_file(config: pytest.Config) -> Path | None:
+def _tolerances_file(config: pytest.Config, asked: Asked) -> Path | None:
     """The file named by option or ini; else the one beside the project's own benchmarks. A package brings no policy along."""
-    named = config.option.emt_tolerances or config.getini("emt_tolerances")
+    named = asked.emt_tolerances
     if named:
-        path = Path(named) if config.option.emt_tolerances else home_of(config) / named
+        path = home_of(config) / named if asked.by_ini("emt_tolerances") else Path(named)
         if not path.exists() and not config.option.emt_update_tolerances:
             raise pytest.UsageError(f"emt: no tolerances file at {path}; make it, or let --emt-update-tolerances make it")
         return path

@@ -11,7 +11,7 @@ from typing import Any
 from emt_plugin.records import RunRecord
 from tests.browser.looks import Look, Opened
 
-SECTIONS = ("verdict", "pairs", "trend", "where", "classes", "images", "provenance")
+SECTIONS = ("verdict", "training", "pairs", "changes", "trend", "where", "classes", "images", "provenance", "glossary")
 BY_PAIR = ("where", "classes", "images")
 
 # The first few elements that reach beyond the window without something around them that scrolls.
@@ -130,7 +130,12 @@ class Expected:
         pairs = {pair.key.id: pair.gating.verdict if pair.gating else None for pair in run.pairs}
         found = set(pairs.values())
         word = "FAIL" if "FAIL" in found else "INCONCLUSIVE" if "INCONCLUSIVE" in found else "PASS"
-        sections = tuple(name for name in SECTIONS if name != "trend" or run.trends)
+        drawn = {
+            "training": run.trajectories,
+            "changes": run.changes or any(pair.repeat for pair in run.pairs),
+            "trend": run.trends,
+        }
+        sections = tuple(name for name in SECTIONS if drawn.get(name, True))
         return cls(word if run.complete else "INCOMPLETE", sections, pairs)
 
 
@@ -149,6 +154,7 @@ def assert_looks_right(seen: Opened, look: Look, expected: Expected) -> None:
         assert not seen.ask(UNSEEN_IN_DETAILS)
     if not seen.scripts:
         assert_no_dead_control(seen)
+    assert_no_cut_table(seen, look)
     seen.open_everything()
     assert_drawn_well(seen, look)
     assert not seen.ask(BROKEN_IMAGES)
@@ -181,6 +187,15 @@ def assert_shows_pairs(seen: Opened, expected: Expected) -> None:
         ids = seen.ask(f"() => [...document.querySelectorAll('#{section} details[id]')].map(details => details.id)")
         wanted = [anchor(section, pair) for pair, verdict in expected.pairs.items() if verdict]
         assert [found for found in ids if found in wanted] == wanted
+
+
+def assert_no_cut_table(seen: Opened, look: Look) -> None:
+    """On a small screen a row of verdicts is a card, none of which lies outside the window; elsewhere all columns do fit."""
+    rows = seen.page.locator("#pairs tr[data-pair]")
+    assert rows.first.evaluate("row => getComputedStyle(row).display") == ("flex" if look.width < 700 else "table-row")
+    assert not seen.ask("""() => [...document.querySelectorAll('#pairs tr[data-pair] > *')]
+        .filter(cell => cell.checkVisibility() && cell.getBoundingClientRect().right > innerWidth + 0.5)
+        .map(cell => cell.outerHTML.slice(0, 120))""")
 
 
 def assert_drawn_well(seen: Opened, look: Look) -> None:

@@ -10,7 +10,6 @@ from emt_plugin.gate import Comparison
 from emt_plugin.report.words.verdicts import interval, percent, points
 
 FOREST_WIDTH, FOREST_HEIGHT, FOREST_MARGIN = 240, 28, 12
-BAR_WIDTH = 220
 STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 MOST_TICKS = 5
 CELL = 30
@@ -29,19 +28,19 @@ class Tick:
 
 @dataclass(frozen=True)
 class ForestRow:
-    """One gap with its interval and its tolerance, in pixels."""
+    """One difference with its interval and, where it was judged, its tolerance, in pixels."""
 
     verdict: str
     low: float
     high: float
     gap: float
-    tolerance: float
+    tolerance: float | None
     title: str
 
 
 @dataclass(frozen=True)
 class Forest:
-    """The axis that all rows of a table share, and a row for each comparison; None for a row without any."""
+    """The axis that all rows of a table share, and a row for each difference; None for a row without any."""
 
     width: int
     height: int
@@ -52,11 +51,42 @@ class Forest:
 
 def forest(comparisons: Sequence[Comparison | None]) -> Forest | None:
     """Gaps on one axis, in points; None where there is no comparison at all."""
-    known = [comparison for comparison in comparisons if comparison]
+    return _forest(
+        [
+            (
+                (c.low, c.gap, c.high),
+                c.tolerance.value,
+                c.verdict,
+                f"{points(c.gap)}, 90% interval {interval(c)}, tolerance {100 * c.tolerance.value:.3g}: {c.verdict}",
+            )
+            if c
+            else None
+            for c in comparisons
+        ]
+    )
+
+
+def step_forest(steps: Sequence[Step]) -> Forest | None:
+    """What each step changes, on one axis; the first changes nothing."""
+    return _forest(
+        [
+            ((step.low, step.change, step.high), None, "FAIL" if step.high < 0 else "", _step_title(step)) if position else None
+            for position, step in enumerate(steps)
+        ]
+    )
+
+
+def _step_title(step: Step) -> str:
+    return f"{step.name}: {points(step.change)}, 90% interval [{points(step.low)}, {points(step.high)}]"
+
+
+def _forest(rows: Sequence[tuple[tuple[float, float, float], float | None, str, str] | None]) -> Forest | None:
+    """Rows of low end, value and high end with tolerance, verdict and title."""
+    known = [row for row in rows if row]
     if not known:
         return None
-    left = min(0.0, *(min(c.low, -c.tolerance.value) for c in known))
-    right = max(0.0, *(c.high for c in known))
+    left = min(0.0, *(min(low, -(tolerance or 0.0)) for (low, _, _), tolerance, _, _ in known))
+    right = max(0.0, *(high for (_, _, high), _, _, _ in known))
     scale = (FOREST_WIDTH - 2 * FOREST_MARGIN) / max(right - left, 0.02)
 
     def x(value: float) -> float:
@@ -64,30 +94,22 @@ def forest(comparisons: Sequence[Comparison | None]) -> Forest | None:
 
     step = next((step for step in STEPS if (right - left) / step <= MOST_TICKS), STEPS[-1])
     values = [index * step for index in range(-int(1 / step), int(1 / step) + 1) if left <= index * step <= right]
-    rows = tuple(
-        ForestRow(
-            verdict=c.verdict,
-            low=x(c.low),
-            high=x(c.high),
-            gap=x(c.gap),
-            tolerance=x(-c.tolerance.value),
-            title=f"{points(c.gap)}, 90% interval {interval(c)}, tolerance {100 * c.tolerance.value:.3g}: {c.verdict}",
-        )
-        if c
+    drawn = tuple(
+        ForestRow(row[2], x(row[0][0]), x(row[0][2]), x(row[0][1]), None if row[1] is None else x(-row[1]), row[3])
+        if row
         else None
-        for c in comparisons
+        for row in rows
     )
     ticks = tuple(Tick(x(value), f"{100 * value:+.0f}".replace("-", "−").replace("+0", "0")) for value in values)
-    return Forest(FOREST_WIDTH, FOREST_HEIGHT, x(0), ticks, rows)
+    return Forest(FOREST_WIDTH, FOREST_HEIGHT, x(0), ticks, drawn)
 
 
 @dataclass(frozen=True)
-class StepBar:
-    """One step of the way from encoder to answer; ``width`` in pixels."""
+class StepLine:
+    """One step of the way from encoder to answer."""
 
     name: str
     meaning: str
-    width: float
     accuracy: str
     change: str
     interval: str
@@ -95,13 +117,12 @@ class StepBar:
     supervised: bool
 
 
-def step_bars(steps: Sequence[Step], n: int) -> tuple[StepBar, ...]:
-    """The bars of a pair's steps over ``n`` images."""
+def step_lines(steps: Sequence[Step], n: int) -> tuple[StepLine, ...]:
+    """A pair's steps over ``n`` images."""
     return tuple(
-        StepBar(
+        StepLine(
             name=step.name,
             meaning=MEANING[step.name],
-            width=round(BAR_WIDTH * step.correct / n, 1),
             accuracy=percent(step.correct, n),
             change=points(step.change) if position else "",
             interval=f"[{points(step.low)}, {points(step.high)}]" if position else "",

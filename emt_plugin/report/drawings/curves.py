@@ -11,8 +11,8 @@ from emt_plugin.analysis.trajectory import Cell, State
 from emt_plugin.report.words.trajectory import changed, state_name
 from emt_plugin.report.words.verdicts import percent, points
 
-PANEL_WIDTH, PANEL_HEIGHT, MARGIN = 260, 190, 8
-PLOT_LEFT, PLOT_TOP, PLOT_BOTTOM = 34, 26, 30
+PANEL_WIDTH, PANEL_HEIGHT, MARGIN = 520, 320, 16
+PLOT_LEFT, PLOT_TOP, PLOT_BOTTOM = 42, 40, 36
 HEAT_LEFT, HEAT_TOP, HEAT_WIDTH, HEAT_HEIGHT = 190, 26, 120, 28
 # A change of this much has the full colour.
 FULL = 0.3

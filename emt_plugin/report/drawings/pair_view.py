@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from emt_plugin.records import Flip, PairRecord, Row, RunRecord
-from emt_plugin.report.drawings.chart import MOST_MATRIX_CLASSES, Matrix, StepBar, matrix, step_bars
+from emt_plugin.report.drawings.chart import MOST_MATRIX_CLASSES, Forest, Matrix, StepLine, matrix, step_forest, step_lines
 from emt_plugin.report.drawings.classes import MOST_CLASSES, MOST_CONFUSIONS, ClassLine, class_lines, confusion, confusions
 from emt_plugin.report.words import verdicts as words
 from emt_plugin.report.words.rerun import one_image
@@ -41,6 +41,7 @@ class ImageView:
     kind: str
     ranked: str
     reasons: tuple[str, ...]
+    lost: bool
     before: str
     row: int
     rank: float
@@ -52,16 +53,20 @@ class PairView:
     """One pair."""
 
     id: str
+    model: str
+    image_set: str
     anchor: str
     mark: str
     tone: str
     verdict: str
     cells: Mapping[str, str]
+    gap: float | None
     sentence: str
     note: str
     reader: tuple[str, ...]
     where: str
-    steps: tuple[StepBar, ...]
+    steps: tuple[StepLine, ...]
+    steps_forest: Forest | None
     scorers: tuple[tuple[str, ...], ...]
     kinds: tuple[tuple[str, str, int, str, str], ...]
     classes: tuple[ClassLine, ...]
@@ -76,6 +81,24 @@ class PairView:
     rows_file: str
     facts: tuple[tuple[str, str], ...] = field(repr=False)
 
+    @property
+    def has_classes(self) -> bool:
+        """Whether there is anything to say of its classes."""
+        return bool(self.classes or self.matrix or self.confusions or self.no_matrix)
+
+    @property
+    def size(self) -> int:
+        """About how many bytes of a page it takes beside its rows in tables and its images."""
+        cells = len(self.matrix.cells) if self.matrix else 0
+        return 10_000 + 900 * len(self.classes) + 350 * cells + sum(60 + len(name) + len(text) for name, text in self.facts)
+
+    def in_brief(self) -> PairView:
+        """The same without what only its own parts of the page show."""
+        return replace(
+            self, steps=(), steps_forest=None, scorers=(), kinds=(), classes=(), matrix=None, no_matrix="", confusions=(),
+            images=(), images_said=(), facts=(),
+        )  # fmt: skip
+
 
 def pair_view(run: RunRecord, pair: PairRecord, rows: Sequence[Row], flips: Sequence[Flip]) -> PairView:
     """What the report shows of one pair of a run."""
@@ -89,16 +112,20 @@ def pair_view(run: RunRecord, pair: PairRecord, rows: Sequence[Row], flips: Sequ
     shown = gallery(pair, rows, flips, bool(run.trajectories))
     return PairView(
         id=pair.key.id,
+        model=pair.key.id.removesuffix(pair.key.image_set),
+        image_set=pair.key.image_set,
         anchor=anchor(pair.key.file_name),
         mark=MARKS.get(comparison.verdict, "!") if comparison else "!",
         tone=TONES.get(comparison.verdict, "open") if comparison else "open",
         verdict=words.verdict(pair),
         cells=_cells(pair),
+        gap=comparison.gap if comparison else None,
         sentence=words.verdict_line(pair),
         note=words.accepted_note(pair),
         reader=tuple(words.reader_notes(pair)),
         where=words.where_it_falls(pair),
-        steps=step_bars(pair.steps, pair.n) if len(pair.steps) > 1 else (),
+        steps=step_lines(pair.steps, pair.n) if len(pair.steps) > 1 else (),
+        steps_forest=step_forest(pair.steps) if len(pair.steps) > 1 else None,
         scorers=_scorers(pair),
         kinds=_kinds(pair),
         classes=tuple(classes[:MOST_CLASSES]),
@@ -186,6 +213,7 @@ def _image(run: RunRecord, pair: PairRecord, picked: Picked) -> ImageView:
         kind=row.kind or "",
         ranked=_ranked(pair, row),
         reasons=tuple(REASONS[reason] for reason in picked.reasons),
+        lost="lost" in picked.reasons,
         before=cut(flip.before or "(nothing)", MOST_ANSWER) if flip else "",
         row=row.row,
         rank=picked.rank,

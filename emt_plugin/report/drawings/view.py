@@ -11,16 +11,22 @@ from emt_plugin.gate import Comparison
 from emt_plugin.records import Flip, PairChange, Row, RunChanges, RunRecord
 from emt_plugin.report.drawings.chart import Forest, forest
 from emt_plugin.report.drawings.curves import Curves, HeatMap, curves, heat_map
+from emt_plugin.report.drawings.failures import Failure, failures
 from emt_plugin.report.drawings.pair_view import PairView, anchor, pair_view
+from emt_plugin.report.drawings.stages import StageChart, stage_chart
 from emt_plugin.report.drawings.trend import TrendChart, trend_charts
 from emt_plugin.report.words import since as since_words
 from emt_plugin.report.words import trajectory as trajectory_words
 from emt_plugin.report.words import verdicts as words
+from emt_plugin.report.words.decision import Decision, decision, kept
 from emt_plugin.report.words.published import PublishedView, published_beside
 from emt_plugin.report.words.since import Said
 from emt_plugin.report.words.tables import step_rows
 from emt_plugin.report.words.visible import cut
 
+# Bytes of a page that may be of pairs one by one, beside their images: hundreds of pairs would make it one that does not open.
+SIZE_LIMIT = 1_700_000
+TREND_SIZE = 9_500
 # Of what changed, on the first screen.
 MOST_SAID = 9
 MOST_LINE = 500
@@ -33,6 +39,7 @@ class TrajectoryView:
     name: str
     anchor: str
     domain: str
+    kept: str
     keep: str
     metrics: str
     curves: Curves
@@ -70,14 +77,14 @@ class ReportView:
     """The whole page."""
 
     run: RunRecord
-    tone: str
     mark: str
     verdict: str
     detail: str
     number: Number | None
     terms: str
     against: str
-    not_passed: tuple[str, ...]
+    decision: Decision
+    failures: tuple[Failure, ...]
     attention: tuple[str, ...]
     stopped_early: str
     replayed: str
@@ -89,7 +96,9 @@ class ReportView:
     heat: HeatMap | None
     published: tuple[PublishedView, ...]
     pairs: tuple[PairView, ...]
+    in_brief: int
     steps: tuple[tuple[str, ...], ...]
+    stages: tuple[StageChart, ...]
     command: str
     provenance: tuple[tuple[str, str], ...]
 
@@ -103,18 +112,21 @@ def report_view(run: RunRecord, rows: Mapping[str, Sequence[Row]], flips: Mappin
         flips: the images that flipped against the run that was compared, by pair id.
     """
     verdict, _, detail = words.headline(run).partition(": ")
-    tone = {"PASS": "pass", "FORGOT": "fail", "FAIL": "fail"}.get(verdict, "open")
+    said = decision(run)
+    whole = [pair_view(run, pair, rows.get(pair.key.id, ()), flips.get(pair.key.id, ())) for pair in run.pairs]
+    pairs = _fitting(run, whole)
+    brief = {pair.id for pair, full in zip(pairs, whole, strict=True) if pair is not full}
     loud = [line.removeprefix("attention: ") for line in since_words.repeats(run) if line.startswith("attention: ")]
     return ReportView(
         run=run,
-        tone=tone,
-        mark={"pass": "✓", "fail": "✗"}.get(tone, "!" if verdict == "INCOMPLETE" else "?"),
+        mark={"PASS": "✓", "FAIL": "✗", "FORGOT": "✗", "INCONCLUSIVE": "?"}.get(verdict, "!"),
         verdict=verdict,
         detail=detail,
         number=_number(run),
         terms=words.terms(run),
         against=words.against(run),
-        not_passed=() if run.trajectories else tuple(words.not_passed(run)),
+        decision=said,
+        failures=failures(run.pairs, whole),
         attention=tuple(
             cut(text, MOST_LINE) for text in (*words.tower_warnings(run), *([run.reason] if run.reason else []), *loud)
         ),
@@ -123,15 +135,34 @@ def report_view(run: RunRecord, rows: Mapping[str, Sequence[Row]], flips: Mappin
         repeats=tuple(since_words.repeat_rows(run)),
         changes=tuple(_changes(changes, run) for changes in run.changes),
         forest=forest([pair.gating for pair in run.pairs]),
-        trends=trend_charts(run.trends),
+        trends=trend_charts([trend for trend in run.trends if trend.pair not in brief]),
+        in_brief=len(brief),
         trajectories=tuple(_trajectory(found) for found in run.trajectories),
         heat=heat_map(run.trajectories) if run.trajectories else None,
         published=published_beside(run),
-        pairs=tuple(pair_view(run, pair, rows.get(pair.key.id, ()), flips.get(pair.key.id, ())) for pair in run.pairs),
+        pairs=pairs,
         steps=tuple(step_rows(run)),
+        stages=tuple(chart for narrow in (False, True) if (chart := stage_chart(run.pairs, narrow))),
         command=str(run.environment.get("command", "")),
         provenance=tuple(_flat(_started(run)) + _flat(run.environment) + _flat(run.settings)),
     )
+
+
+def _fitting(run: RunRecord, views: Sequence[PairView]) -> tuple[PairView, ...]:
+    """The pairs, in full as far as a page has room: those that failed first, the largest losses first."""
+
+    def order(index: int) -> tuple[bool, float]:
+        gating = run.pairs[index].gating
+        return gating is None or gating.verdict != "FAIL", gating.gap if gating else 0.0
+
+    left = SIZE_LIMIT
+    shown = list(views)
+    trends = {trend.pair for trend in run.trends}
+    for index in sorted(range(len(views)), key=order):
+        left -= views[index].size + TREND_SIZE * (views[index].id in trends)
+        if left < 0:
+            shown[index] = views[index].in_brief()
+    return tuple(shown)
 
 
 def _started(run: RunRecord) -> dict[str, Any]:
@@ -206,6 +237,7 @@ def _trajectory(run: Trajectory) -> TrajectoryView:
         name=run.name,
         anchor=anchor(f"trajectory-{run.name}"),
         domain=trajectory_words.domain(run),
+        kept=kept(run),
         keep=trajectory_words.to_keep(run),
         metrics=trajectory_words.metrics(run),
         curves=curves(run),

@@ -27,11 +27,15 @@
   }
 
   // Tables: a click on a head sorts, and long ones can be searched.
+  function valueOf(cell) {
+    return cell.hasAttribute("data-sort") ? cell.getAttribute("data-sort") : cell.textContent.trim();
+  }
+
   function sortBy(table, head, column, words) {
     var rows = Array.from(table.tBodies[0].rows);
     var descending = head.getAttribute("aria-sort") === "ascending";
     rows.sort(function (one, other) {
-      var left = one.cells[column].textContent.trim(), right = other.cells[column].textContent.trim();
+      var left = valueOf(one.cells[column]), right = valueOf(other.cells[column]);
       return (words ? left.localeCompare(right) : compare(left, right)) * (descending ? -1 : 1);
     });
     Array.from(table.tHead.rows[0].cells).forEach(function (cell) { if (cell.hasAttribute("aria-sort")) { cell.setAttribute("aria-sort", "none"); } });
@@ -41,18 +45,17 @@
 
   function sortable(table) {
     Array.from(table.tHead.rows[0].cells).forEach(function (head, column) {
-      if (head.hasAttribute("data-plain") || !head.textContent.trim()) { return; }
-      var button = make("button", { type: "button" }, head.textContent.trim());
-      head.textContent = "";
-      head.appendChild(button);
+      if (!head.textContent.trim()) { return; }
+      var button = make("button", { type: "button" });
+      while (head.firstChild && head.firstChild.nodeName.toLowerCase() !== "svg") { button.appendChild(head.firstChild); }
+      head.insertBefore(button, head.firstChild);
       head.setAttribute("aria-sort", "none");
       button.addEventListener("click", function () { sortBy(table, head, column, column === 0 || head.classList.contains("words")); });
     });
     if (table.tBodies[0].rows.length <= 8) { return; }
     var input = make("input", { type: "search", autocomplete: "off" });
-    var tools = make("div", { "class": "tools" });
+    var tools = toolsOf(table), count = make("span", { "class": "soft", role: "status" });
     tools.appendChild(labelled("Only rows with", input));
-    var count = make("span", { "class": "soft", role: "status" });
     tools.appendChild(count);
     input.addEventListener("input", function () {
       var wanted = input.value.toLowerCase(), shown = 0, rows = Array.from(table.tBodies[0].rows);
@@ -62,8 +65,81 @@
       });
       count.textContent = wanted ? shown + " of " + rows.length : "";
     });
-    var scroll = table.parentNode;
+  }
+
+  // A bar of tools before a table, made once.
+  function toolsOf(table) {
+    var scroll = table.parentNode, before = scroll.previousElementSibling;
+    if (before && before.classList.contains("tools")) { return before; }
+    var tools = make("div", { "class": "tools" });
     scroll.parentNode.insertBefore(tools, scroll);
+    return tools;
+  }
+
+  // Downloads: made of what the page holds, so that they work from disk and load nothing.
+  function download(text, type, name) {
+    var url = URL.createObjectURL(new Blob([text], { type: type })), link = make("a", { href: url, download: name });
+    document.body.appendChild(link);
+    link.click();
+    link.remove();
+    setTimeout(function () { URL.revokeObjectURL(url); }, 10000);
+  }
+
+  function fileName(title, ending) {
+    var words = (document.body.getAttribute("data-run") + "-" + title).toLowerCase().replace(/[^a-z0-9]+/g, "-");
+    return words.replace(/^-|-$/g, "").slice(0, 100) + "." + ending;
+  }
+
+  // A field of a CSV file. Minus signs become such as programs read; what a spreadsheet would take for a formula stays text.
+  function field(text) {
+    var plain = text.replace(/\u2212(?=[\d.])/g, "-").replace(/\s+/g, " ").trim();
+    var isNumber = /^[-+]?\d+(\.\d+)?%?$/.test(plain);
+    if (!isNumber && /^[=+\-@\t\r|\uFF1D\uFF0B\uFF0D\uFF20\u2212]/.test(plain)) { plain = "'" + plain; }
+    return '"' + plain.replace(/"/g, '""') + '"';
+  }
+
+  function csv(table) {
+    var lines = Array.from(table.rows).map(function (row) {
+      return Array.from(row.cells).filter(function (cell) {
+        // A drawing's numbers are in a table of their own.
+        return !cell.hasAttribute("data-chart") && !cell.classList.contains("strip");
+      }).map(function (cell) { return field(cell.textContent); }).join(",");
+    });
+    // The mark tells spreadsheets that this is UTF-8.
+    return "\uFEFF" + lines.join("\r\n") + "\r\n";
+  }
+
+  function saver(text, title, save) {
+    var button = make("button", { type: "button", "class": "save", "aria-label": "Download " + title + " as " + text }, text);
+    button.addEventListener("click", save);
+    return button;
+  }
+
+  function savableTable(table) {
+    var title = table.parentNode.getAttribute("aria-label") || "table";
+    var tools = toolsOf(table);
+    if (!tools.children.length) { tools.classList.add("bare"); }
+    tools.appendChild(saver("CSV", title, function () {
+      download(csv(table), "text/csv;charset=utf-8", fileName(title, "csv"));
+    }));
+  }
+
+  function svg(chart) {
+    var copy = chart.cloneNode(true), box = chart.viewBox.baseVal;
+    copy.setAttribute("width", box.width);
+    copy.setAttribute("height", box.height);
+    // Its colours without a stylesheet are those for paper.
+    var paper = document.createElementNS(chart.namespaceURI, "rect");
+    paper.setAttribute("width", box.width);
+    paper.setAttribute("height", box.height);
+    paper.setAttribute("fill", "#fff");
+    copy.insertBefore(paper, copy.firstElementChild.nextSibling);
+    return new XMLSerializer().serializeToString(copy);
+  }
+
+  function savableChart(chart) {
+    var title = chart.getAttribute("data-chart");
+    chart.parentNode.appendChild(saver("SVG", title, function () { download(svg(chart), "image/svg+xml", fileName(title, "svg")); }));
   }
 
   // Images: by class, by failure kind, by why they are shown.
@@ -129,6 +205,26 @@
     command.parentNode.insertBefore(button, command.nextSibling);
   }
 
+  // Tools are made when what they are for is first seen: a run of hundreds of pairs has thousands of tables, most of them folded.
+  var equipped = new WeakSet();
+  function equip(part) {
+    function each(selector, what) {
+      part.querySelectorAll(selector).forEach(function (element) {
+        var folded = element.parentElement.closest("details:not([open])");
+        if (folded || equipped.has(element)) { return; }
+        equipped.add(element);
+        what(element);
+      });
+    }
+    each("table", function (table) {
+      if (table.hasAttribute("data-sortable")) { sortable(table); }
+      savableTable(table);
+    });
+    each("svg[data-chart]", savableChart);
+    each("ul.images", filterable);
+    each(".again .command", copyable);
+  }
+
   var opened = [];
   addEventListener("beforeprint", function () {
     opened = Array.from(document.querySelectorAll("details:not([open])"));
@@ -136,8 +232,7 @@
   });
   addEventListener("afterprint", function () { opened.forEach(function (part) { part.open = false; }); });
   addEventListener("hashchange", reveal);
-  document.querySelectorAll("table[data-sortable]").forEach(sortable);
-  document.querySelectorAll("ul.images").forEach(filterable);
-  document.querySelectorAll("#provenance > .card .command").forEach(copyable);
+  document.addEventListener("toggle", function (event) { if (event.target.open) { equip(event.target); } }, true);
+  equip(document);
   reveal();
 })();

@@ -10,6 +10,9 @@ from emt_plugin.gate import Comparison, Sequential
 from emt_plugin.records import Cost, PairRecord, RunRecord, Shard
 from emt_plugin.report.words.visible import cut
 
+# Of names in a sentence.
+MOST_NAMED = 8
+
 
 def percent(part: float, whole: float = 1.0) -> str:
     """A share in percent, one decimal; a dash where there is nothing to share."""
@@ -268,7 +271,7 @@ def _by_catalog(run: RunRecord) -> str:
     found = [str(name) for name in run.settings.get("probed_by_catalog") or ()]
     if not found:
         return ""
-    return f" The catalog chose the probe for {_some(found)}, whose tower no public encoder with a text tower has."
+    return f" The catalog chose the probe for {some(found)}, whose tower no public encoder with a text tower has."
 
 
 # What a FAIL says of pairs, by the kind of their reference. Only what was another state before can have been forgotten.
@@ -329,21 +332,9 @@ def _awaited(shard: Shard, missing: int, total: int) -> str:
     return f"{shard.words} by images of {total} pairs, without a verdict: `emt merge` joins the parts, and takes it"
 
 
-def not_passed(run: RunRecord) -> list[str]:
-    """The pairs whose verdict is not PASS, by verdict, and what would settle them; a line for each verdict."""
-    gating = [(pair, pair.gating) for pair in run.pairs if pair.gating]
-    failed = [f"{pair.key.id} {points(found.gap)}" for pair, found in gating if found.verdict == "FAIL"]
-    lines = [f"FAIL: {_some(failed)}"] if failed else []
-    lines += [f"INCONCLUSIVE: {pair.key.id}, {to_settle(pair)}" for pair, found in gating if found.verdict == "INCONCLUSIVE"]
-    kept = lines[:MOST_LINES]
-    return kept + ([f"and {len(lines) - len(kept)} more"] if len(lines) > len(kept) else [])
-
-
-def _some(found: list[str]) -> str:
-    return ", ".join(found[:MOST_NAMED]) + (f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else "")
-
-
-MOST_LINES, MOST_NAMED = 4, 8
+def some(found: Sequence[str], most: int = MOST_NAMED) -> str:
+    """The first of some names, and how many more there are."""
+    return ", ".join(found[:most]) + (f" and {len(found) - most} more" if len(found) > most else "")
 
 
 def tower_warnings(run: RunRecord) -> list[str]:

@@ -26,7 +26,7 @@ SOFT_LIMIT = 5_000_000
 # What is left of that for images, before the rest of the page is known.
 IMAGES_LIMIT = 4_000_000
 # Markup and command of one image.
-CARD = 1_100
+CARD = 1_500
 ASSETS = "report-assets"
 # A page without scripts still shows everything; with them nothing is loaded, sent or evaluated.
 POLICY = "default-src 'none'; img-src {images}; style-src {style}; script-src {script}; base-uri 'none'; form-action 'none'"
@@ -102,7 +102,10 @@ def _single(folder: Path, view: ReportView) -> bytes:
 
     page = drawn(IMAGES_LIMIT)
     excess = len(page) - SOFT_LIMIT
-    return page if excess <= 0 else drawn(max(IMAGES_LIMIT - excess, 0))
+    if excess <= 0:
+        return page
+    images = sum(_cost(folder, image.thumb, image.answer) for pair in view.pairs for image in pair.images)
+    return drawn(max(min(IMAGES_LIMIT, images) - excess, 0))
 
 
 def _in_a_folder(folder: Path, view: ReportView) -> bytes:
@@ -133,6 +136,7 @@ def _drawn(view: ReportView, picture: Callable[[str], str], policy: str, style: 
 def _template() -> Template:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
+    from emt_plugin.report.words.terms import TERMS
     from emt_plugin.report.words.visible import cut, visible
 
     environment = Environment(
@@ -143,6 +147,7 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["terms"] = TERMS
     environment.filters["brief"] = lambda text: cut(str(text), MOST_IN_A_CELL)
     return environment.get_template("report.html")
 

@@ -1,0 +1,1 @@
+"""Every option of the gate, and the page that tells of them."""
