@@ -288,7 +288,7 @@ class Controller:
         self.folder.mkdir(parents=True, exist_ok=True)
         for pair in run.pairs:
             if pair.key.id in rows:
-                write_predictions(self.folder, pair.key.file_name, rows[pair.key.id])
+                write_predictions(self.folder, pair.key.file_name, rows[pair.key.id], pair.labels)
             if pair.key.id in flipped:
                 write_flips(self.folder, pair.key.file_name, flipped[pair.key.id])
         run.write(self.folder)
