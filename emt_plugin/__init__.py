@@ -5,10 +5,10 @@ from pathlib import Path as _Path
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 if _TYPE_CHECKING:
-    from emt_plugin.api import CouldNotRun, RecordError, Run, load_run
+    from emt_plugin.api import CouldNotRun, RecordError, Run, UsageError, evaluate, load_run
 
 __version__ = "0.1.0"
-__all__ = ["CouldNotRun", "RecordError", "Run", "load_run"]
+__all__ = ["CouldNotRun", "RecordError", "Run", "UsageError", "evaluate", "load_run"]
 
 # The benchmarks lie inside the package in a wheel and beside it in a checkout: `--pyargs emt_plugin.benchmarks` finds either.
 if not (_Path(__file__).parent / "benchmarks").is_dir():

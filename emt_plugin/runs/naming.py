@@ -32,22 +32,24 @@ class Known:
     order: tuple[str, int]
 
 
-def run_folder(name: str | Path, reports: Path = REPORTS) -> Path:
+def run_folder(name: str | Path, reports: Path = REPORTS, start: Path = Path()) -> Path:
     """The folder of a run.
 
     Args:
         name: the folder, the ``run.json`` in it, the run's id, the beginning of one id only, or ``latest``.
         reports: the folder that holds runs, in which ids are looked up.
+        start: from where relative folders are meant.
 
     Raises:
         RecordError: there is no such run, or more than one.
     """
-    path = Path(name).expanduser()
+    given = Path(name).expanduser()
+    path = start / given
     path = path.parent if path.name == "run.json" else path
     if (path / "run.json").is_file():
         return path
     text = str(name)
-    if len(path.parts) > 1:
+    if len(given.parts) > 1:
         raise RecordError(f"{path} holds no run.json; name the folder of one run")
     runs = known_runs(reports)
     if text == LATEST and runs:
