@@ -13,7 +13,7 @@ class UsageError(ValueError):
 
 
 class CouldNotRun(Exception):
-    """A pair has no measurement, for a reason that the user can act on; the message is one sentence."""
+    """Something could not run, for a reason that the user can act on; the message is one sentence."""
 
     def __init__(self, message: str) -> None:
         super().__init__(one_line(message))

@@ -85,7 +85,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     add("--emt-repeat", metavar="N", help="measure every image N times, never from the store, and report what flips [1]")
     add("--emt-shard", metavar="K/N", help="the K-th of N parts of the pairs; `emt merge` joins the parts [all pairs]")
-    add("--emt-compare", metavar="RUN", help="show what changed since this earlier run, image by image: its folder")
+    add(
+        "--emt-compare",
+        metavar="RUN",
+        help="show what changed since this earlier run, image by image: its folder, its id, the beginning of one, or latest",
+    )
     add(
         "--emt-history",
         metavar="FILE",

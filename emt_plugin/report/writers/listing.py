@@ -11,6 +11,8 @@ from emt_plugin.runs.naming import Known
 
 HEAD = ("run", "started (UTC)", "models", "image sets", "verdicts", "exit code", "complete")
 MOST_NAMED = 4
+# Why, says every command that is asked for the run.
+UNREADABLE = "cannot be read"
 
 
 def run_rows(runs: Sequence[Known]) -> list[tuple[str, ...]]:
@@ -25,8 +27,8 @@ def run_rows(runs: Sequence[Known]) -> list[tuple[str, ...]]:
 def _row(known: Known) -> tuple[str, ...]:
     try:
         run = RunRecord.read(known.folder)
-    except RecordError as error:
-        return (one_line(known.id), "–", "–", "–", one_line(str(error)), "–", "–")
+    except RecordError:
+        return (one_line(known.id), "–", "–", "–", UNREADABLE, "–", "–")
     verdicts = Counter(pair.gating.verdict if pair.gating else "no verdict" for pair in run.pairs)
     return (
         one_line(known.id),
