@@ -13,6 +13,7 @@ from emt_plugin.errors import CouldNotRun, UsageError
 from emt_plugin.gate.exit_code import PASSED, STOPPED, Outcome, exit_code
 from emt_plugin.records import PairKey, PairRecord, RunPlace
 from emt_plugin.records.adjusting import adjusted
+from emt_plugin.report.words.verdicts import verdict_line
 from emt_plugin.session.ending import Beginning, all_pairs, begin, incomplete, record_of, write_run
 from emt_plugin.session.environment import call, describe
 from emt_plugin.session.options import Asked, Options, build_settings
@@ -67,8 +68,8 @@ def evaluate(
     ``benchmarks/tolerances.toml``, where it is there. Nothing of pytest's settings is read.
 
     A pair that could not run is recorded as that, and the others go on. Ctrl-C writes what was measured before it goes on up.
-    What a person who waits should know goes to ``logging.getLogger("emt_plugin")`` as INFO, and a fault with its traceback as
-    ERROR.
+    What a person who waits should know, each pair's verdict among it, goes to ``logging.getLogger("emt_plugin")`` as INFO, and
+    a fault with its traceback as ERROR.
 
     Args:
         model: catalog names, folders, hub ids or ``endpoint:NAME``; None for ``llava-mini``.
@@ -162,11 +163,13 @@ def _run(settings: Settings, beginning: Beginning, environment: dict[str, Any]) 
     try:
         for pair in _measured(settings, beginning.folder):
             records[pair.key] = pair
+            LOG.info("%s", verdict_line(pair))
     except KeyboardInterrupt as interrupt:
         stopped = interrupt
     _written(settings, beginning, records, environment, stopped is not None)
     if stopped:
         raise stopped
+    LOG.info("report: %s", beginning.folder / "report.html")
     return load_run(beginning.folder)
 
 
@@ -186,7 +189,6 @@ def _measured(settings: Settings, folder: Path) -> Iterable[PairRecord]:
                 found = evaluator.model(model)
                 yield evaluator.measure(found, evaluator.image_set(image_set))
             except CouldNotRun as error:
-                LOG.info("%s: could not run: %s", key.id, error)
                 yield PairRecord(key, status="could-not-run", reason=str(error))
             except Exception as error:
                 LOG.exception("%s: could not run", key.id)

@@ -26,7 +26,7 @@ LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000
 MARKERS = "osD^vP*X<>"
 SOFT = "#6b7280"
 POINTS = "percentage points"
-MOST_SIGNS = 36
+MOST_SIGNS = 48
 # A cell of a larger matrix has no room for its count.
 MOST_COUNTED = 15
 # Labels of more classes would lie over each other.
@@ -65,44 +65,43 @@ class Plots:
         ax.axvline(0, color="black", linewidth=1, zorder=1)
         ax.set_yticks(range(len(pairs)), [_plain(pair.key.id) for pair in pairs])
         ax.set_ylim(len(pairs) - 0.4, -0.6)
-        ax.grid(axis="x", color="#e5e7eb", zorder=0)
-        ax.set_axisbelow(True)
+        ax.grid(axis="x", color="#e5e7eb")
         ax.set_xlabel(f"gap to the reference with its 90 % interval, {POINTS}")
         _finish(ax)
         _legend(ax)
         return ax
 
-    def stages(self, ax: Axes | None = None) -> Axes:
+    def stages(self, pairs: Sequence[str] | None = None, ax: Axes | None = None) -> Axes:
         """Accuracy of each pair from the encoder to the answer, in percent with 90 % intervals (Wilson 1927).
 
         Args:
+            pairs: their ids; None for all that have stages.
             ax: where to draw; None for a new figure.
 
         Raises:
             CouldNotRun: matplotlib is not installed.
-            RecordError: no stage of any pair was measured.
+            RecordError: no stage of any of these pairs was measured.
         """
-        pairs = [pair for pair in self._run.pairs if pair.steps and pair.n]
-        if not pairs:
-            raise RecordError(f"run {self._run.run_id} measured no stage")
-        known = {step.name for pair in pairs for step in pair.steps}
+        found = [pair for pair in self._run.pairs if pair.steps and pair.n and (pairs is None or pair.key.id in pairs)]
+        if not found:
+            raise RecordError(f"run {self._run.run_id} measured no stage{'' if pairs is None else ' of these pairs'}")
+        known = {step.name for pair in found for step in pair.steps}
         places = {name: place for place, name in enumerate(name for name in ORDER if name in known)}
-        ax = ax or self._axes(8.5, max(4.2, 0.8 + 0.26 * len(pairs)))
-        for index, pair in enumerate(pairs):
-            # Intervals that lie over each other cannot be read.
-            shift = (index - (len(pairs) - 1) / 2) * min(0.06, 0.5 / len(pairs))
-            n = pair.n
-            ends = [wilson_interval(step.correct, n, LEVEL) for step in pair.steps]
-            shares = [100 * step.correct / n for step in pair.steps]
+        ax = ax or self._axes(8.5, max(4.2, 0.8 + 0.2 * len(found)))
+        # Intervals that lie over each other cannot be read.
+        shift = min(0.06, 0.5 / len(found))
+        for index, (pair, style) in enumerate(zip(found, _styles(found), strict=True)):
+            shares = [100 * step.correct / pair.n for step in pair.steps]
+            ends = [wilson_interval(step.correct, pair.n, LEVEL) for step in pair.steps]
             ax.errorbar(
-                [places[step.name] + shift for step in pair.steps],
+                [places[step.name] + shift * (index - (len(found) - 1) / 2) for step in pair.steps],
                 shares,
                 yerr=[
                     [share - 100 * end.low for share, end in zip(shares, ends, strict=True)],
                     [100 * end.high - share for share, end in zip(shares, ends, strict=True)],
                 ],
                 label=_plain(pair.key.id),
-                **_style(index),
+                **style,
             )
         ax.set_xticks(range(len(places)), [name.replace(" ", "\n") for name in places])
         ax.set_xlim(-0.4, len(places) - 0.6)
@@ -138,7 +137,7 @@ class Plots:
                 yerr=[[100 * (value - low) for value, low, _ in changes], [100 * (high - value) for value, _, high in changes]],
                 label=_plain(image_set) + (" (trained on)" if trained else ""),
                 linestyle="--" if trained else "-",
-                **_style(index),
+                **_style(index, index),
             )
         ax.axhline(0, color="black", linewidth=1, zorder=1)
         for tolerance in self._policies(found):
@@ -147,7 +146,7 @@ class Plots:
             kept = found.states[found.keep.kept]
             ax.axvline(kept.step, color=SOFT, linewidth=5, alpha=0.25, zorder=0,
                        label=f"to keep: {_plain(kept.checkpoint or 'the base')}")  # fmt: skip
-        ax.set_title(_plain(f"{found.name} of {found.model}"), loc="left", fontsize="medium")
+        ax.set_title(f"{_plain(found.name)} of {_plain(found.model)}", loc="left", fontsize="medium")
         ax.set_xlabel("optimiser steps since the base")
         ax.set_ylabel(f"change since the base\nwith its 90 % interval, {POINTS}")
         ax.grid(axis="y", color="#e5e7eb")
@@ -193,7 +192,7 @@ class Plots:
             ax.set_yticks(range(classes), names)
             ax.tick_params(labelsize="small" if classes <= MOST_COUNTED else 7)
         ax.axvline(classes - 0.5, color=SOFT, linewidth=1)
-        ax.set_title(_plain(f"{found.key.id}, {len(rows)} images"), loc="left", fontsize="medium")
+        ax.set_title(f"{_plain(found.key.id)}, {len(rows)} images", loc="left", fontsize="medium")
         ax.set_xlabel("read as")
         ax.set_ylabel("label")
         return ax
@@ -288,16 +287,25 @@ def _counts(ax: Axes, counts: Sequence[Sequence[int]], shares: Sequence[Sequence
                 ax.text(column, row, str(count), ha="center", va="center", color=colour, fontsize="small")
 
 
-def _style(index: int) -> dict[str, Any]:
-    """How a line is told from the others."""
+def _styles(pairs: Sequence[PairRecord]) -> list[dict[str, Any]]:
+    """How lines are told apart: of one model by their image sets, of several by a colour for a set and a mark for a model."""
+    models = list(dict.fromkeys((pair.key.model, pair.key.checkpoint) for pair in pairs))
+    sets = list(dict.fromkeys(pair.key.image_set for pair in pairs))
+    places = [(sets.index(pair.key.image_set), models.index((pair.key.model, pair.key.checkpoint))) for pair in pairs]
+    return [_style(colour, mark if len(models) > 1 else colour) for colour, mark in places]
+
+
+def _style(colour: int, mark: int) -> dict[str, Any]:
+    """A line by its colour and its mark, each the number of one."""
     return {
-        "color": LINES[index % len(LINES)], "marker": MARKERS[index % len(MARKERS)], "markersize": 5, "linewidth": 1.5,
+        "color": LINES[colour % len(LINES)], "marker": MARKERS[mark % len(MARKERS)], "markersize": 5, "linewidth": 1.5,
         "capsize": 2, "elinewidth": 1,
     }  # fmt: skip
 
 
 def _finish(ax: Axes) -> None:
     ax.spines[["top", "right"]].set_visible(False)
+    ax.set_axisbelow(True)
 
 
 def _legend(ax: Axes) -> None:
@@ -308,4 +316,5 @@ def _legend(ax: Axes) -> None:
 def _plain(text: str) -> str:
     """A stranger's text as a figure shows it: no formula, no sign that cannot be seen, not endless."""
     shown = one_line(str(visible(text)))
-    return (shown if len(shown) <= MOST_SIGNS else f"{shown[: MOST_SIGNS - 1]}…").replace("$", r"\$")
+    half = MOST_SIGNS // 2
+    return (shown if len(shown) <= MOST_SIGNS else f"{shown[:half]}…{shown[1 - half :]}").replace("$", r"\$")

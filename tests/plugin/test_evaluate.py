@@ -135,14 +135,19 @@ def test_what_means_nothing_is_said_as_pytest_says_it(
     assert not (here / "reports").exists()
 
 
-def test_a_pair_that_could_not_run_leaves_the_others(here: Path, shared_store: Path) -> None:
+def test_a_pair_that_could_not_run_leaves_the_others(here: Path, shared_store: Path, caplog: pytest.LogCaptureFixture) -> None:
     (here / "empty").mkdir()
+    caplog.set_level(logging.INFO, "emt_plugin")
     found = emt.evaluate("llava-mini", ["mnist-mini", "./empty"], limit=20, store_dir=shared_store)
     good, bad = found.record.pairs
     assert (good.status, bad.status) == ("measured", "could-not-run")
     assert bad.reason
     assert (found.exit_code, found.record.complete) == (3, False)
     assert found.verdict.startswith("INCOMPLETE: 1 of 2 pairs")
+    said = [record.getMessage() for record in caplog.records if record.name == "emt_plugin"]
+    assert said[0].startswith("INCONCLUSIVE llava-mini/mnist-mini: ")
+    assert said[1] == f"COULD NOT RUN llava-mini/empty: {bad.reason}"
+    assert said[-1] == f"report: {found.folder / 'report.html'}"
 
 
 ACTS = """\

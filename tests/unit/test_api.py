@@ -340,6 +340,15 @@ def test_a_notebook_shows_the_verdict_and_the_table(run: emt.Run) -> None:
     assert repr(run) == f"<Run one: {run.verdict}>"
 
 
+def test_a_notebook_shows_the_first_of_many_pairs(tmp_path: Path) -> None:
+    pairs = [pair_of(f"set-{number}", [True, False]) for number in range(100)]
+    run = emt.load_run(written(tmp_path / "run", replace(run_of("one", "2026-01-01", *pairs), trajectories=(made(),)), {}))
+    page = run._repr_html_()
+    assert page.count("<tr>") == 61
+    assert "The first 60 of 100 pairs" in page
+    assert "Stop at epoch 0.12 (checkpoint-1)" in page
+
+
 def test_text_from_strangers_is_text(tmp_path: Path) -> None:
     run = emt.load_run(hostile_run(tmp_path / "hostile"))
     page = Texts(run._repr_html_())
