@@ -163,8 +163,8 @@ class Plots:
 
         Raises:
             CouldNotRun: matplotlib is not installed.
-            RecordError: the run has no such pair, several of which none was named, no predictions of it, or its scorer names no
-                class.
+            RecordError: the run has no such pair, several of which none was named, or no predictions of it that fit its record;
+                or its scorer names no class.
         """
         found = self._pair(pair)
         rows = self._rows().get(found.key.id, ())
@@ -178,7 +178,12 @@ class Plots:
         ax = ax or self._axes(side + 0.9, side)
         counts = [[0] * (classes + 1) for _ in range(classes)]
         for row in rows:
-            counts[row.label][classes if row.prediction is None else row.prediction] += 1
+            read = classes if row.prediction is None else row.prediction
+            if not (0 <= row.label < classes and 0 <= read <= classes):
+                raise RecordError(
+                    f"the predictions of {found.key.id} have a label that its record does not: one of them is damaged"
+                )
+            counts[row.label][read] += 1
         shares = [[count / max(1, sum(line)) for count in line] for line in counts]
         drawn = ax.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="equal")
         bar = ax.figure.colorbar(drawn, ax=ax, fraction=0.04, pad=0.02)

@@ -12,7 +12,7 @@ import pytest
 
 import emt_plugin as emt
 from emt_plugin.session.environment import call
-from tests.plugin.conftest import Run, install
+from tests.plugin.conftest import SERIAL_AND_WORKERS, Run, install
 
 Start = Callable[..., Run]
 Acting = Callable[[str], list[str]]
@@ -83,6 +83,17 @@ def test_it_shares_the_store_compares_and_remembers(here: Path, shared_store: Pa
     assert (second.folder / "report-assets").is_dir()
     assert emt.load_run().id == second.id
     assert second.record.settings["given"]["compare"] == "latest"
+
+
+@SERIAL_AND_WORKERS
+def test_pytest_compares_with_the_latest_by_name(run: Start, here: Path, workers: tuple[str, ...]) -> None:
+    few = ("--emt-image-set", "mnist-mini", "--emt-limit", "20")
+    first = run(*few).record["run_id"]
+    second = run(*few, "--emt-compare", "latest", *workers).record
+    assert [change["run_id"] for change in second["changes"]] == [first]
+    assert second["settings"]["given"]["compare"] == "latest"
+    third = run(*few, "--emt-compare", first[:-1], *workers).record
+    assert [change["run_id"] for change in third["changes"]] == [first]
 
 
 @pytest.mark.parametrize(

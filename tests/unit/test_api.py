@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,6 +13,7 @@ from random import Random
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
@@ -30,6 +32,13 @@ from tests.unit.test_trajectory_report import OTHER, TUNED, made
 HEAVY = ("numpy", "pandas", "torch", "matplotlib", "pytest", "scipy", "transformers", "datasets", "pyarrow", "jinja2")
 LABELS = ("cat", "dog", "owl")
 mpl.use("Agg")
+
+
+@pytest.fixture(autouse=True)
+def _few_figures() -> Iterator[None]:
+    """Figures that a notebook would show stay open, and matplotlib warns of many."""
+    yield
+    plt.close("all")
 
 
 def in_python(code: str) -> list[str]:
@@ -391,11 +400,24 @@ def test_confusion_counts_what_the_predictions_say(run: emt.Run) -> None:
     assert text_of(ax) == [*LABELS, "no class", *LABELS]
 
 
+def test_predictions_of_another_run_are_not_drawn(tmp_path: Path) -> None:
+    rows = [*many_rows(1), replace(many_rows(1)[0], row=99, label=7)]
+    run = emt.load_run(written(tmp_path / "run", run_of("one", "2026-01-01", pair_from("a", rows)), {"model/a": rows}))
+    with pytest.raises(emt.RecordError, match="have a label that its record does not"):
+        run.plot.confusion()
+    assert run.images["label_name"].isna().sum() == 1
+
+
 def test_stages_and_trajectories_are_drawn(tmp_path: Path) -> None:
     example = emt.load_run("reports/example")
     ax = example.plot.stages()
     assert len(ax.containers) == len(example.record.pairs)
     assert "%" in ax.get_ylabel()
+    one = example.record.pairs[0]
+    (line,) = example.plot.stages([one.key.id]).containers
+    assert list(line.lines[0].get_ydata()) == pytest.approx([100 * step.correct / one.n for step in one.steps])
+    with pytest.raises(emt.RecordError, match="measured no stage of these pairs"):
+        example.plot.stages(["nothing"])
     with pytest.raises(emt.RecordError, match="without --emt-checkpoint"):
         example.plot.trajectory()
 
