@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 OFFLINE := HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1
 ARGS ?=
 
-.PHONY: bench test more test-all lowest core lint browser study throughput kills gate-doc scale-doc models-doc zoo adapters wheel clean
+.PHONY: bench test more test-all lowest core lint browser study throughput kills gate-doc scale-doc models-doc api-doc zoo adapters wheel clean
 
 bench: $(INSTALLED)
 	$(OFFLINE) $(BIN)/pytest benchmarks $(ARGS)
@@ -89,6 +89,10 @@ scale-doc: $(INSTALLED)
 models-doc: $(INSTALLED)
 	$(TESTS) tests/compute/test_families.py tests/compute/test_finetune_families.py --junitxml=build/families.xml
 	$(BIN)/python -m tests.models_doc build/families.xml
+
+# The reference of docs/api.md, from the docstrings.
+api-doc: $(INSTALLED)
+	$(BIN)/python -m tests.api_doc
 
 # The bundled image sets and models, made anew; about 40 minutes on two cores.
 # Needs Debian's dataset-fashion-mnist, fonts-noto-color-emoji and unicode-data.

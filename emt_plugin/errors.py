@@ -8,8 +8,12 @@ def one_line(text: str) -> str:
     return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
 
 
+class UsageError(ValueError):
+    """Something was asked for that means nothing; the message says what to write instead."""
+
+
 class CouldNotRun(Exception):
-    """A pair has no measurement, for a reason that the user can act on; the message is one sentence."""
+    """Something could not run, for a reason that the user can act on; the message is one sentence."""
 
     def __init__(self, message: str) -> None:
         super().__init__(one_line(message))

@@ -34,7 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     settings = settings_of(config)
     if config.option.emt_throughput:
-        from emt_plugin.pytest_plugin.options import check_throughput
+        from emt_plugin.pytest_plugin.given import check_throughput
 
         check_throughput(config)
         return
@@ -87,7 +87,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """``-n auto`` is one worker for each GPU, where there are any; asked before anything is configured."""
     if not is_active(config):
         return None
-    from emt_plugin.pytest_plugin.workers.devices import visible_gpus
+    from emt_plugin.session.devices import visible_gpus
 
     return len(visible_gpus()) or None
 

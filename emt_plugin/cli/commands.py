@@ -15,13 +15,14 @@ from emt_plugin import __version__
 from emt_plugin.catalog import Catalog, CatalogError, ImageSetSpec, ModelSpec
 from emt_plugin.catalog.endpoints import PREFIX
 from emt_plugin.cli import serve
-from emt_plugin.cli.runs import add_run_commands
+from emt_plugin.cli.runs import RUN, add_reports, add_run_commands
 from emt_plugin.errors import CouldNotRun
 from emt_plugin.options.page import options_page
 from emt_plugin.records import RecordError, RunRecord
 from emt_plugin.report.writers import study
 from emt_plugin.report.writers.marks import MarksError
 from emt_plugin.runs.history import HistoryError
+from emt_plugin.runs.naming import run_folder
 from emt_plugin.store import DEFAULT_FOLDER, Store, prune, shelves, sizes
 from emt_plugin.throughput import table as timings_table
 
@@ -67,7 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_finetune(add("finetune", _finetune, "fine-tune a LLaVA on one image set, with a checkpoint after each epoch"))
     add_run_commands(add)
     along = add("study", _study, "show the trajectories of a run as Markdown tables")
-    along.add_argument("folder", type=Path, metavar="RUN_DIR", help="folder of one run with checkpoints")
+    along.add_argument("run", metavar="RUN", help=f"a run with checkpoints: {RUN}")
+    add_reports(along)
     along.add_argument("--write", type=Path, metavar="FILE", help="put the tables between their marks in this file")
     known = add("options", _options, "show every option of the gate with its ini key, as docs/options.md has them")
     known.add_argument("--write", type=Path, metavar="FILE", help="write it to this file")
@@ -215,10 +217,11 @@ def _model_or_image_set(catalog: Catalog, name: str) -> ModelSpec | ImageSetSpec
 
 
 def _study(options: argparse.Namespace) -> int:
+    folder = run_folder(options.run, options.reports)
     if options.write:
-        study.write(options.folder, options.write)
+        study.write(folder, options.write)
     else:
-        run = RunRecord.read(options.folder)
+        run = RunRecord.read(folder)
         print(f"{study.short_table(run)}\n\n{study.full_tables(run)}")
     return 0
 

@@ -338,7 +338,7 @@ OPTIONS = (
     ),
     Option(
         "--emt-compare",
-        "show what changed since this earlier run, image by image: its folder",
+        "show what changed since this earlier run, image by image: its folder, its id, the beginning of one, or latest",
         SHOW,
         "RUN",
     ),

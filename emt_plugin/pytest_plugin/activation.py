@@ -30,7 +30,7 @@ def uses(item: pytest.Item, *fixtures: str) -> bool:
 def settings_of(config: pytest.Config) -> Settings:
     """The session's settings, built on first use, so that a foreign suite pays nothing."""
     if SETTINGS not in config.stash:
-        from emt_plugin.pytest_plugin.options import build_settings
+        from emt_plugin.pytest_plugin.given import build_settings
 
         config.stash[SETTINGS] = build_settings(config)
     return config.stash[SETTINGS]

@@ -1,45 +1,27 @@
-"""The process that a user started: gathers what was measured, writes the record, draws the report, sets the exit code."""
+"""The process that a user started: gathers what was measured, has it written and drawn, and sets the exit code."""
 
 from __future__ import annotations
 
-import time
+import sys
 import traceback
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from emt_plugin.analysis import Trajectory
-from emt_plugin.errors import one_line
+from emt_plugin.errors import UsageError
 from emt_plugin.gate.exit_code import INCOMPLETE, NOTHING, STOPPED, Outcome, exit_code
 from emt_plugin.gate.tolerances import accepted_of
 from emt_plugin.pytest_plugin.home import foreign_settings, home_of
 from emt_plugin.pytest_plugin.link import COULD_NOT_RUN, SKIPPED, SaidBelow, ended, key_of, pair_id_of, pairs_of, worse
 from emt_plugin.pytest_plugin.workers.place import PLACE
-from emt_plugin.records import (
-    Flip,
-    Journalled,
-    OnePairAtATime,
-    PairKey,
-    PairRecord,
-    RecordError,
-    Row,
-    RunPlace,
-    RunRecord,
-    read_journals,
-    write_flips,
-    write_predictions,
-)
-from emt_plugin.records.adjusting import adjusted, why_incomplete
-from emt_plugin.runs.folder import Claim, claimed
+from emt_plugin.records import OnePairAtATime, PairKey, PairRecord, RunPlace
+from emt_plugin.records.adjusting import adjusted
+from emt_plugin.runs.folder import Claim
+from emt_plugin.session.ending import Beginning, all_pairs, begin, incomplete, record_of, rows_of, write_run
 from emt_plugin.settings import Settings
-
-Rows = Mapping[str, Sequence[Row]]
 
 
 class Controller:
@@ -50,18 +32,12 @@ class Controller:
         self._settings = settings
         self._asked = bool(settings.given)
         self._by_fixture = by_fixture
-        now = datetime.now(UTC)
-        check_history(settings.report.history)
-        mine = claim or claimed_folder(settings.report.folder, now)
-        config.add_cleanup(mine.leave)
-        self.folder = mine.folder
-        self.run_id = self.folder.name
-        self._started = now.isoformat(timespec="seconds")
-        self._clock = time.monotonic()
+        self._beginning = _begun(settings, claim)
+        config.add_cleanup(self._beginning.claim.leave)
+        self.folder = self._beginning.folder
         self._by_id = {key.id: key for key in settings.keys}
         self._selected: dict[PairKey, None] = {}
         self._records: dict[PairKey, PairRecord] = {}
-        self._journalled: dict[str, Journalled] = {}
         self._collected: set[str] = set()
         self._reported: set[str] = set()
         self._verdicts: set[str] = set()
@@ -87,7 +63,7 @@ class Controller:
         models = self._settings.unasked
         if not models:
             return
-        from emt_plugin.pytest_plugin.reach import asked_unasked, out_of_reach
+        from emt_plugin.session.reach import asked_unasked, out_of_reach
 
         if reporter:
             reporter.write_line(f"emt: {asked_unasked(models)}")
@@ -153,7 +129,8 @@ class Controller:
         if not self._selected and not self._records and not any("INTERNALERROR" in fault for fault in self._faults):
             self._nothing_to_gate(session, int(exitstatus), stopped)
             return
-        pairs = adjusted(self._all_pairs())
+        found, journalled = all_pairs(self._selected, self._records, self.folder / "journal")
+        pairs = adjusted(found)
         unmeasured = [pair for pair in pairs if pair.gating is None and not pair.is_awaited]
         awaited = any(pair.is_awaited for pair in pairs)
         shard = self._settings.shard
@@ -168,7 +145,7 @@ class Controller:
             self._shard = replace(shard, otherwise=exit_code(outcome))
             outcome = replace(outcome, incomplete=outcome.incomplete or awaited)
         complete = not (unmeasured or awaited or self._faults or stopped)
-        session.exitstatus = self._finish(pairs, complete, exit_code(outcome))
+        session.exitstatus = self._finish(pairs, rows_of(journalled), complete, exit_code(outcome))
 
     def _nothing_to_gate(self, session: pytest.Session, code: int, stopped: bool) -> None:
         """A run that asked for the gate by an option and selected none of it must not pass."""
@@ -195,54 +172,24 @@ class Controller:
     def _key(self, nodeid: str) -> PairKey | None:
         return self._by_id.get(pair_id_of(nodeid, self._by_id) or "")
 
-    def _all_pairs(self) -> list[PairRecord]:
-        """A record for every pair that was selected or measured; without a measurement, with what the journals hold."""
-        kept = {key.id: pair.measurement for key, pair in self._records.items() if pair.measurement}
-        self._journalled = read_journals(self.folder / "journal", kept)
-        pairs = [
-            self._records.get(key) or PairRecord(key, status="not-run", reason="the run ended before it")
-            for key in dict.fromkeys([*self._selected, *self._records])
-        ]
-        return [
-            self._partial(pair, self._journalled[pair.key.id])
-            if pair.status != "measured" and pair.key.id in self._journalled
-            else pair
-            for pair in pairs
-        ]
-
-    def _partial(self, pair: PairRecord, found: Journalled) -> PairRecord:
-        count = len(found.rows)
-        reason = f"{pair.reason} ({count} images were measured)"
-        return replace(found.start, status=pair.status, reason=reason, n=count)
-
-    def _finish(self, pairs: list[PairRecord], complete: bool, code: int) -> int:
+    def _finish(self, pairs: list[PairRecord], rows: OnePairAtATime, complete: bool, code: int) -> int:
         """Write everything; whatever goes wrong here makes the run incomplete, in the record too."""
-        from emt_plugin.pytest_plugin.environment import describe
         from emt_plugin.report.writers.summary import append_to_step_summary
         from emt_plugin.report.writers.terminal import looked_at, table
+        from emt_plugin.session.environment import describe
 
-        run = RunRecord(
-            run_id=self.run_id,
-            started=self._started,
-            seconds=round(time.monotonic() - self._clock, 1),
+        run = record_of(
+            self._beginning,
+            self._settings,
+            pairs,
             complete=complete,
-            exit_code=code,
-            reason=why_incomplete(pairs, self._faults),
-            settings={
-                **self._settings.as_record(),
-                "models": list(dict.fromkeys(pair.key.model for pair in pairs)),
-                "image_sets": list(dict.fromkeys(pair.key.image_set for pair in pairs)),
-            },
-            environment=describe(home_of(self._config), self._config.invocation_params.args),
-            pairs=tuple(pairs),
+            code=code,
+            faults=self._faults,
+            environment=describe(home_of(self._config), self._command()),
             shard=self._shard,
         )
-        rows = OnePairAtATime({name: partial(getattr, found, "rows") for name, found in self._journalled.items()})
         try:
-            run = replace(run, trajectories=self._trajectories(pairs, rows))
-            run, flipped = self._beside_earlier(run, rows)
-            self._write(run, rows, flipped)
-            run = self._remembered(run, rows)
+            run = write_run(run, rows, self._settings, self.folder)
             self._lines = table(run)
             if self._settings.compute.images:
                 self._lines += looked_at(run.pairs, rows)
@@ -261,59 +208,11 @@ class Controller:
                 incomplete(run, str(error)).write(self.folder)
             return code
 
-    def _beside_earlier(self, run: RunRecord, rows: Rows) -> tuple[RunRecord, dict[str, list[Flip]]]:
-        """The run beside earlier ones; what is wrong with those leaves what was measured as it is, and the run incomplete."""
-        report = self._settings.report
-        if not report.compare and not report.history:
-            return run, {}
-        from emt_plugin.runs.beside import beside_earlier
-        from emt_plugin.runs.history import HistoryError
+    def _command(self) -> str:
+        """What runs pytest again."""
+        from emt_plugin.session.environment import command
 
-        try:
-            return beside_earlier(run, rows, report.compare, report.history)
-        except (HistoryError, RecordError) as error:
-            return incomplete(run, str(error)), {}
-
-    def _remembered(self, run: RunRecord, rows: Rows) -> RunRecord:
-        """The run, once the history has it; drawn anew where it cannot."""
-        path = self._settings.report.history
-        if path is None:
-            return run
-        from emt_plugin.report import write_all
-        from emt_plugin.runs.beside import remember
-        from emt_plugin.runs.history import HistoryError
-
-        try:
-            remember(run, rows, path)
-            return run
-        except HistoryError as error:
-            run = incomplete(run, str(error))
-            run.write(self.folder)
-            write_all(self.folder, self._settings.report.mode)
-            return run
-
-    def _write(self, run: RunRecord, rows: OnePairAtATime, flipped: dict[str, list[Flip]]) -> None:
-        """The record, and what is drawn of it."""
-        from emt_plugin.report import write_all
-
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for pair in run.pairs:
-            if pair.key.id in rows:
-                write_predictions(self.folder, pair.key.file_name, rows[pair.key.id])
-            if pair.key.id in flipped:
-                write_flips(self.folder, pair.key.file_name, flipped[pair.key.id])
-        run.write(self.folder)
-        rows.let_go()
-        write_all(self.folder, self._settings.report.mode)
-
-    def _trajectories(self, pairs: list[PairRecord], rows: Rows) -> tuple[Trajectory, ...]:
-        if not self._settings.trajectories:
-            return ()
-        from emt_plugin.runs.trajectories import trajectories_of
-
-        image_sets = list(dict.fromkeys(image_set for _, image_set in self._settings.pairs))
-        selected = {pair.key.image_set for pair in pairs}
-        return trajectories_of(self._settings.trajectories, [spec for spec in image_sets if spec.id in selected], pairs, rows)
+        return command(sys.argv[0], self._config.invocation_params.args, Path.home())
 
     def _update_tolerances(self, pairs: list[PairRecord]) -> list[str]:
         path = self._settings.tolerances_file
@@ -329,50 +228,25 @@ class Controller:
         kinds = {pair.key.id: pair.gating.reference.kind for pair in pairs if pair.gating}
         for kind in sorted(set(kinds.values())):
             of_kind = {pair: loss for pair, loss in losses.items() if kinds[pair] == kind}
-            update_accepted_losses(path, of_kind, kind, self.run_id, self._started[:10])
+            update_accepted_losses(path, of_kind, kind, self.folder.name, self._beginning.started[:10])
         return ["", f"{len(losses)} accepted losses written to {shown_path(path, self._config.invocation_params.dir)}"]
 
 
-def incomplete(run: RunRecord, reason: str) -> RunRecord:
-    """A run of which something that was asked for is missing."""
-    code = run.exit_code if run.exit_code == STOPPED else INCOMPLETE
-    shard = replace(run.shard, otherwise=code) if run.shard and run.shard.by == "images" else run.shard
-    return replace(run, complete=False, exit_code=code, reason=one_line(reason), shard=shard)
-
-
-def claimed_folder(reports: Path, now: datetime) -> Claim:
-    """The run's own folder; made now, so that a run that could not be recorded does not start.
+def _begun(settings: Settings, claim: Claim | None) -> Beginning:
+    """The run's beginning.
 
     Raises:
-        pytest.UsageError: nothing can be written under ``reports``.
+        pytest.UsageError: it could not be recorded.
     """
     try:
-        return claimed(reports, now)
-    except OSError as error:
-        raise pytest.UsageError(
-            f"emt: cannot write to {reports} ({error.strerror}); name another folder with --emt-reports DIR"
-        ) from None
+        return begin(settings, claim)
+    except UsageError as error:
+        raise pytest.UsageError(f"emt: {error}") from None
 
 
 def bundled_pair(pair: PairRecord) -> str | None:
     """What a loss is accepted of, where model and image set are bundled: another of the same name is another."""
     return accepted_of(pair.model_facts.get("adapter") or pair.model_facts.get("source"), pair.image_set_facts.get("source"))
-
-
-def check_history(path: Path | None) -> None:
-    """Refuse to start a run whose lines could not be appended to the history.
-
-    Raises:
-        pytest.UsageError: what is there is no history, or cannot be written.
-    """
-    if path is None:
-        return
-    from emt_plugin.runs.history import HistoryError, check_appendable
-
-    try:
-        check_appendable(path)
-    except HistoryError as error:
-        raise pytest.UsageError(f"emt: {error}") from None
 
 
 def shown_path(path: Path, start: Path) -> str:

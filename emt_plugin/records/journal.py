@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -219,12 +219,34 @@ def predictions_file(folder: Path, file_name: str) -> Path:
     return folder / "predictions" / f"{file_name}.jsonl"
 
 
-def write_predictions(folder: Path, file_name: str, rows: Iterable[Row]) -> Path:
-    """Write ``predictions/<pair>.jsonl``, a row for each image in the order given."""
+def write_predictions(folder: Path, file_name: str, rows: Iterable[Row], labels: Sequence[str] = ()) -> Path:
+    """Write ``predictions/<pair>.jsonl``, a row for each image in the order given.
+
+    Args:
+        folder: the run's.
+        file_name: the pair's.
+        rows: its images.
+        labels: label names, which each row then has beside its indices; empty for indices alone.
+    """
     path = predictions_file(folder, file_name)
     path.parent.mkdir(exist_ok=True)
-    write_atomically(path, (f"{row.to_json()}\n".encode() for row in rows))
+    found = ({**row.plain, **(_names(row, labels) if labels else {})} for row in rows)
+    lines = (json.dumps(row, allow_nan=False, ensure_ascii=False) for row in found)
+    write_atomically(path, (f"{line}\n".encode("utf-8", "replace") for line in lines))
     return path
+
+
+def _names(row: Row, labels: Sequence[str]) -> dict[str, Any]:
+    return {
+        "label_name": name_of(labels, row.label),
+        "prediction_name": name_of(labels, row.prediction),
+        "reference_names": {reference: name_of(labels, found) for reference, found in row.references.items()},
+    }
+
+
+def name_of(labels: Sequence[str], index: int | None) -> str | None:
+    """The name of a label; None for none, and for an index that a damaged record made up."""
+    return labels[index] if index is not None and 0 <= index < len(labels) else None
 
 
 def read_predictions(folder: Path, file_name: str) -> list[Row]:

@@ -13,6 +13,7 @@ from typing import IO, Any
 from filelock import FileLock, Timeout
 
 from emt_plugin.runs.lines import SCHEMA, Line, checked_line
+from emt_plugin.runs.naming import LATEST
 
 WAIT_SECONDS = 60
 # What lines of this schema did not have from the first.
@@ -119,18 +120,31 @@ def append(path: Path, lines: Iterable[Line]) -> None:
     _append(path, [asdict(line) for line in lines])
 
 
-def pin(path: Path, run_id: str, name: str) -> None:
+def pin(path: Path, name: str, release: str) -> str:
     """Call a run of the history a release: later runs are compared with the one that was pinned last.
 
+    Args:
+        path: the history.
+        name: the run's id, the beginning of one only, or ``latest``.
+        release: what the release is called.
+
+    Returns:
+        The run's id.
+
     Raises:
-        HistoryError: the history has no such run, or cannot be written.
+        HistoryError: the history has no such run, or several, or cannot be written.
     """
     known = list(dict.fromkeys(line.run_id for line in read_history(path).lines if line.status == "measured"))
-    if run_id not in known:
-        raise HistoryError(
-            f"{path} has no run '{run_id}' that measured anything; its last ones: {', '.join(known[-5:]) or 'none'}"
-        )
-    _append(path, [{"schema": SCHEMA, "pin": run_id, "name": name, "at": datetime.now(UTC).isoformat(timespec="seconds")}])
+    found = [name] if name in known else [run for run in known if name and run.startswith(name)]
+    found = known[-1:] if name == LATEST and not found else found
+    some = ", ".join((found or known)[-5:]) or "none"
+    if not found:
+        raise HistoryError(f"{path} has no run '{name}' that measured anything; its last ones: {some}")
+    if len(found) > 1:
+        raise HistoryError(f"'{name}' begins the ids of {len(found)} runs of {path}: {some}; write more of one")
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    _append(path, [{"schema": SCHEMA, "pin": found[0], "name": release, "at": at}])
+    return found[0]
 
 
 def check_appendable(path: Path) -> None:

@@ -148,7 +148,10 @@ def test_the_step_summary_is_appended(run: Start, suite: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--emt-compare", "nowhere"), "nowhere holds no run.json; name the folder of one run"),
+        (
+            ("--emt-compare", "nowhere"),
+            "--emt-compare: no run nowhere: it is no folder with a run.json, and there is no run in",
+        ),
         (("--emt-repeat", "0"), "--emt-repeat 0 is not a number of times"),
         (("--emt-report", "pdf"), "unknown --emt-report 'pdf'; known: single, dir"),
         (("--emt-shard", "3/2"), "--emt-shard 3/2 names no part; write such as 1/4"),

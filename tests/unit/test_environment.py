@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from emt_plugin.pytest_plugin.environment import command
 from emt_plugin.runs.folder import claimed, new_run_id
+from emt_plugin.session.environment import command
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ import pytest
 
 from emt_plugin.errors import CouldNotRun
 from emt_plugin.evaluation import leases
-from emt_plugin.pytest_plugin.workers.devices import cores, visible_gpus, worker_environment
 from emt_plugin.pytest_plugin.workers.scheduler import groups
+from emt_plugin.session.devices import cores, visible_gpus, worker_environment
 
 
 def test_gpus_are_dealt_in_turn_from_the_users_own_list() -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from emt_plugin.pytest_plugin.workers.devices import visible_gpus, worker_environment
 from emt_plugin.pytest_plugin.workers.place import PLACE
 from emt_plugin.runs.folder import FOLDER_KEY
+from emt_plugin.session.devices import visible_gpus, worker_environment
 from emt_plugin.settings import Settings
 
 

@@ -35,7 +35,8 @@ def _base(run: RunRecord, pair: PairRecord) -> str:
 def _target(command: str) -> list[str]:
     """Where the benchmarks are: where the run found them, else in the package, or in a checkout that has none there."""
     try:
-        words = shlex.split(command)
+        # A call of a function names no benchmarks, whatever its arguments are.
+        words = [] if command.startswith("emt.") else shlex.split(command)
     except ValueError:
         words = []
     named = next((word for word in words[1:] if "benchmarks" in Path(word).parts), None)

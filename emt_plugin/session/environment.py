@@ -6,20 +6,24 @@ import os
 import platform
 import shlex
 import subprocess
-import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from emt_plugin import __version__
-from emt_plugin.pytest_plugin.workers.devices import cores, visible_gpus
+from emt_plugin.session.devices import cores, visible_gpus
 
 PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "safetensors", "pillow", "numpy", "pytest", "pytest-xdist")
 
 
-def describe(root: Path, arguments: Iterable[str]) -> dict[str, Any]:
-    """Versions, machine, git state and the command, as plain data; no secret and no user's name is among them."""
+def describe(root: Path, command: str) -> dict[str, Any]:
+    """Versions, machine, git state and the command, as plain data; no secret and no user's name is among them.
+
+    Args:
+        root: a folder of the user's repository.
+        command: what does the same again.
+    """
     return {
         "pytest_emt": __version__,
         "python": platform.python_version(),
@@ -28,7 +32,7 @@ def describe(root: Path, arguments: Iterable[str]) -> dict[str, Any]:
         "cores": cores(),
         "gpus": len(visible_gpus()),
         "git": _git(root),
-        "command": command(sys.argv[0], arguments, Path.home()),
+        "command": command,
         "ci": os.environ.get("CI") is not None,
     }
 
@@ -44,6 +48,26 @@ def command(program: str, arguments: Iterable[str], home: Path) -> str:
     name = Path(program).name
     words = ["python", "-m", "pytest"] if name.endswith(".py") else [name or "pytest"]
     return " ".join([*words, *(_word(str(argument), str(home)) for argument in arguments)])
+
+
+def call(name: str, arguments: Mapping[str, object], home: Path | None = None) -> str:
+    """What calls a function again; the home folder without the user's name.
+
+    Args:
+        name: the function's.
+        arguments: by their names.
+        home: the user's; None to look it up.
+    """
+    folder = str(home or Path.home())
+
+    def said(value: object) -> str:
+        if isinstance(value, list | tuple):
+            return f"[{', '.join(map(said, value))}]"
+        text = str(value)
+        at_home = isinstance(value, str | Path) and folder != "/" and (text == folder or text.startswith(f"{folder}/"))
+        return repr(f"~{text[len(folder) :]}" if at_home else text if isinstance(value, Path) else value)
+
+    return f"{name}({', '.join(f'{key}={said(value)}' for key, value in arguments.items())})"
 
 
 def _word(text: str, home: str) -> str:
