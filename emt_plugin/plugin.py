@@ -50,6 +50,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="training images of each class that linear probes are fitted on, beside likelihood; 0 for no probe [50]",
     )
     add("--emt-limit", metavar="N", help="images of each set, the first in the fixed order [1000]")
+    add("--emt-half", metavar="1|2", help="one half of them only; `emt mend` chooses by half 1 and promises on half 2 [both]")
     add(
         "--emt-early-stop",
         action="store_true",

@@ -41,9 +41,10 @@ class AtHand:
             CouldNotRun: see ``load_image_set``.
         """
         if spec not in self._image_sets:
-            only = self._settings.compute.images
+            only, half = self._settings.compute.images, self._settings.compute.half
             found = load_image_set(spec, None if only else self._settings.compute.limit, self._store)
-            self._image_sets[spec] = found.only(only) if only else found
+            found = found.only(only) if only else found
+            self._image_sets[spec] = found.half(half) if half else found
             for note in found.notes:
                 self._say(f"image set {spec.id}: {note}")
         return self._image_sets[spec]

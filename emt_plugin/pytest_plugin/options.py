@@ -37,6 +37,7 @@ from emt_plugin.store import DEFAULT_FOLDER, MODES, sizes
 Pairs = tuple[tuple[ModelSpec, ImageSetSpec], ...]
 RULES = ("sum", "mean")
 PROBE = "probe"
+HALVES = ("1", "2")
 # What needs the same number of images each time, and why.
 EARLY_STOP_WITHOUT = {
     "emt_checkpoint": "the states of a trajectory are compared on the same images",
@@ -214,6 +215,7 @@ def _compute(config: pytest.Config) -> Compute:
     limit = _count(option.emt_limit or config.getini("emt_limit"), "--emt-limit")
     return Compute(
         limit=limit or DEFAULT_LIMIT,
+        half=_half(option),
         images=_images(option.emt_image or ()),
         early_stop=option.emt_early_stop,
         repeat=_count(option.emt_repeat, "--emt-repeat", "times") or 1,
@@ -225,6 +227,16 @@ def _compute(config: pytest.Config) -> Compute:
         generation="checkpoint" if option.emt_generation == "checkpoint" else "own",
         max_cost=_money(option.emt_max_cost),
     )
+
+
+def _half(option: Any) -> int | None:
+    if option.emt_half is None:
+        return None
+    if option.emt_half not in HALVES:
+        raise pytest.UsageError(f"emt: --emt-half {option.emt_half} is neither half; write 1 or 2")
+    if option.emt_image:
+        raise pytest.UsageError("emt: --emt-image names its images, whatever their half; leave --emt-half out")
+    return int(option.emt_half)
 
 
 def _money(text: str | None) -> float | None:
