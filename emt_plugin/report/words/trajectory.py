@@ -161,6 +161,18 @@ def table(run: Trajectory) -> list[tuple[str, ...]]:
     return rows
 
 
+def decided_table(run: Trajectory) -> list[tuple[str, ...]]:
+    """The changes on the half of the images that decides, with a head; empty of a fine-tuning run."""
+    if run.mending is None:
+        return []
+    rows = [("state", *(f"{name}{' *' if name in run.trained_on else ''}" for name in run.image_sets))]
+    for alpha in dict.fromkeys(found.alpha for found in run.mending.decided):
+        here = {found.image_set: found for found in run.mending.decided if found.alpha == alpha}
+        rows.append((f"alpha {alpha:g}", *(f"{changed(found.change)}{MARKS[found.verdict]}"
+                                          for found in map(here.__getitem__, run.image_sets))))  # fmt: skip
+    return rows
+
+
 def metrics(run: Trajectory) -> str:
     """The field's numbers for a trajectory, in one line."""
     last = run.states[-1]

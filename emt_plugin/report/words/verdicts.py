@@ -330,7 +330,7 @@ def _mended(found: Mending, code: int) -> str:
     where = "every image set outside the domain passes, on images that did not choose it"
     if code == PASSED:
         return f"PASS: at alpha {found.alpha:g} {where}"
-    return f"INCONCLUSIVE: at alpha {found.alpha:g} not {where}"
+    return f"INCONCLUSIVE: at alpha {found.alpha:g} it is not settled that {where}"
 
 
 def not_passed(run: RunRecord) -> list[str]:
