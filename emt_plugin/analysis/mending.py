@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from emt_plugin.analysis.change import Change
@@ -56,3 +56,15 @@ class Mending:
             for found in self.decided
             if found.alpha == alpha and found.image_set not in domain and found.verdict != "PASS"
         )
+
+
+def promise_of(verdicts: Iterable[Judged | None]) -> Judged:
+    """What some verdicts are together: FAIL where one is, PASS where all are; no verdict is none that passes.
+
+    Args:
+        verdicts: of a chosen state, on all image sets outside the domain.
+    """
+    found = set(verdicts)
+    if "FAIL" in found:
+        return "FAIL"
+    return "PASS" if found == {"PASS"} else "INCONCLUSIVE"

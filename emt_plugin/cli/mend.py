@@ -118,9 +118,18 @@ def _plan(options: argparse.Namespace) -> Plan:
             ),
             store=Storing(options.store_dir, options.store),
             report=Reporting(options.reports),
-            given={"model": [options.model], "checkpoint": [options.checkpoint], "alphas": list(alphas)},
+            given=_given(options),
         ),
     )
+
+
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    """What was written, by the names that the gate's options have where it has them."""
+    several = {"model": [options.model], "checkpoint": [options.checkpoint], "image_set": options.image_set}
+    names = ("alphas", "trained_on", "limit", "tolerance", "dtype", "device", "batch_size")
+    catalog = str(options.catalog) if options.catalog else None
+    found = {**several, **{name: getattr(options, name) for name in names}, "catalog": catalog}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def alphas_of(text: str) -> tuple[float, ...]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from emt_plugin.analysis import DECIDES, PROMISES, Change, Decision, Mending, checkpoint_to_keep
+from emt_plugin.analysis import DECIDES, PROMISES, Change, Decision, Mending, checkpoint_to_keep, promise_of
 from emt_plugin.analysis.keep import Judged
 from emt_plugin.catalog import CatalogError, ImageSetSpec, ModelSpec, StateSpec, TrajectorySpec, display
 from emt_plugin.catalog.checkpoints import CheckpointOnDisk, readable_id
@@ -35,6 +35,7 @@ from emt_plugin.settings import Settings
 ALPHAS = tuple(tenth / 10 for tenth in range(1, 11))
 STEPS = 1000
 KEPT = "kept"
+CODES: Mapping[Judged, int] = {"PASS": PASSED, "FAIL": FAILED, "INCONCLUSIVE": INCONCLUSIVE}
 
 
 @dataclass(frozen=True)
@@ -204,11 +205,11 @@ def _concluded(plan: Plan, seen: _Seen, folder: Path, now: datetime, environment
         of_state.setdefault(pair.key.checkpoint, {})[pair.key.image_set] = by_policy(pair)
     keep = checkpoint_to_keep(list(of_state.values()), plan.domain)
     chosen = plan.alphas[keep.kept - 1] if keep.kept else None
-    promise = promised_at(seen.promised, chosen, plan.outside)
+    promise = promise_of(by_policy(pair) for pair in promised_at(seen.promised, chosen, plan.outside))
     mending = Mending(
         checkpoint=plan.tuned,
         alpha=chosen,
-        written=chosen is not None and all(by_policy(pair) != "FAIL" for pair in promise),
+        written=chosen is not None and promise != "FAIL",
         decided=tuple(_decision(alpha, pair) for alpha in plan.alphas for pair in seen.decided
                       if pair.key.checkpoint == _called(alpha) and pair.gating),
     )  # fmt: skip
@@ -226,7 +227,7 @@ def _concluded(plan: Plan, seen: _Seen, folder: Path, now: datetime, environment
         started=now.isoformat(timespec="seconds"),
         seconds=0.0,
         complete=why_incomplete(pairs) is None,
-        exit_code=_code(mending, promise),
+        exit_code=CODES[promise] if mending.written else FAILED,
         reason=why_incomplete(pairs),
         settings={
             **settings,
@@ -243,13 +244,6 @@ def _concluded(plan: Plan, seen: _Seen, folder: Path, now: datetime, environment
 def promised_at(pairs: Sequence[PairRecord], alpha: float | None, names: Sequence[str]) -> list[PairRecord]:
     """The pairs of a state on some image sets, from those on the half that promises."""
     return [pair for pair in pairs if alpha and pair.key.checkpoint == _called(alpha) and pair.key.image_set in names]
-
-
-def _code(mending: Mending, promise: Sequence[PairRecord]) -> int:
-    """1 where nothing is written, 7 where the other half does not settle what is, else 0."""
-    if not mending.written:
-        return FAILED
-    return PASSED if all(by_policy(pair) == "PASS" for pair in promise) else INCONCLUSIVE
 
 
 def _decision(alpha: float, pair: PairRecord) -> Decision:

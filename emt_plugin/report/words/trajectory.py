@@ -77,8 +77,8 @@ def concluded(run: Trajectory) -> str:
     promised = [f"{cell.image_set} {cell.verdict}" for cell in state.cells if cell.image_set not in run.trained_on]
     if not found.written:
         return (
-            f"No alpha helps: {found.alpha:g} passes outside the domain on the half of the images that decides, and {held} "
-            f"it does not: {', '.join(promised)}."
+            f"No alpha helps: {found.alpha:g} passes outside the domain on the half of the images that decides, and on the "
+            f"half that did not choose it it does not: {', '.join(promised)}."
         )
     after = alphas[alphas.index(found.alpha) + 1 :]
     stop = f" At {after[0]:g}, on the half that decides, {_said(found.not_passed(after[0], run.trained_on))}." if after else ""
