@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
-from emt_plugin.catalog import ImageSetSpec, ModelSpec
+from emt_plugin.analysis import PROMISES
+from emt_plugin.catalog import CatalogError, ImageSetSpec, ModelSpec
+from emt_plugin.catalog.checkpoints import provenance_of
 from emt_plugin.data import ImageSet, load_image_set
 from emt_plugin.evaluation.models import Model, ModelLoader
 from emt_plugin.records import Cost
@@ -57,6 +60,10 @@ class AtHand:
         """
         if self._model is None or self._model.spec != spec:
             self.close()
+            if self._settings.compute.half != PROMISES and _is_mended(spec):
+                self._say(
+                    f"{spec.id} is mended: images of half 1 may have chosen it, and --emt-half {PROMISES} leaves them out"
+                )
             reference = self._settings.reference
             if reference and not self._settings.trajectories:
                 self._model = self._loader.find(spec, reference)
@@ -91,3 +98,12 @@ class AtHand:
             if model:
                 model.free()
         self._model = self._reference = None
+
+
+def _is_mended(spec: ModelSpec) -> bool:
+    """Whether a model's folder says that it was chosen by some of the images."""
+    try:
+        known = provenance_of(Path(spec.adapter or spec.source))
+    except CatalogError:
+        return False
+    return known is not None and known.mended is not None

@@ -98,11 +98,13 @@ def test_a_mended_adapter_keeps_its_promise_on_images_that_did_not_choose_it(
         ]
         assert promise["trained_on"] == (name == domain)
     assert told["trained_on"] == [domain]
+    assert "mended is mended" not in again.output
     outside = {promise["verdict"] for name, promise in promised.items() if name != domain}
     assert code == (0 if outside == {"PASS"} else 7)
 
     shutil.rmtree(suite / "reports")
     whole = run(*gate)
+    assert "mended is mended: images of half 1 may have chosen it, and --emt-half 2 leaves them out" in whole.output
     decided = {(one["alpha"], one["image_set"]): one for one in line["mending"]["decided"]}
     for name in SETS:
         path = whole.place / "predictions" / f"mended__{name}.jsonl"
