@@ -58,6 +58,22 @@ def test_what_was_chosen_in_words() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("domain", "said"),
+    [
+        (Change(0.02, 0.001, 0.04), ""),
+        (Change(0.02, -0.01, 0.04), "No gain in the domain is shown: the base may do as well."),
+        (Change(-0.04, -0.08, -0.01), "In the domain it is worse than the base: it recovers nothing, so keep the base."),
+    ],
+)
+def test_where_nothing_is_gained_it_says_so(domain: Change, said: str) -> None:
+    found = line(1.0, ("PASS", "PASS", "PASS"))
+    states = (*found.states[:-1], replace(found.states[-1], domain=domain))
+    text = words.to_keep(replace(found, states=states))
+    assert ("in the domain" in text.lower()) == bool(said)
+    assert said in text
+
+
 def test_states_have_the_names_of_their_alphas() -> None:
     found = line(0.25, ("PASS", "FAIL", "FAIL"))
     assert [row[0] for row in words.table(found)] == ["state", "base", "alpha 0.25 <- keep", "alpha 0.5", "alpha 1"]

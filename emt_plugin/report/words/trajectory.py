@@ -88,7 +88,18 @@ def concluded(run: Trajectory) -> str:
         for change, where in ((state.domain, "in domain"), (state.elsewhere, "elsewhere"))
         if change
     )
-    return f"Alpha {found.alpha:g}: {gained}, {held}, where it promises {', '.join(promised)}.{whole}{stop}"
+    return (
+        f"Alpha {found.alpha:g}: {gained}, {held}, where it promises {', '.join(promised)}.{_gain(state.domain)}{whole}{stop}"
+    )
+
+
+def _gain(domain: Change | None) -> str:
+    """That a state which loses nothing elsewhere gains nothing either, where no gain is shown."""
+    if domain is None or domain.low > 0:
+        return ""
+    if domain.high < 0:
+        return " In the domain it is worse than the base: it recovers nothing, so keep the base."
+    return " No gain in the domain is shown: the base may do as well."
 
 
 def _said(decisions: Sequence[Decision]) -> str:
