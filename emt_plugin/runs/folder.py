@@ -26,8 +26,8 @@ class Claim:
 
     def leave(self) -> None:
         """Remove what was made, as far as nothing was put into it."""
-        for folder in (self.folder, *reversed(self.made)):
-            with suppress(OSError):
+        with suppress(OSError):
+            for folder in (self.folder, *reversed(self.made)):
                 folder.rmdir()
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import peft  # noqa: F401  # before any in-process run, which would forget it, and torch's compiler loads only once
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -25,6 +26,7 @@ ADAPTERS = bundled_folder() / "adapters"
 LLAVA = bundled_folder() / "models" / "llava-mini"
 SETS = ("mnist-mini", "fashion-mini", "digits-mini", "emoji-mini")
 TOLERANCE = 0.05
+pytestmark = pytest.mark.usefixtures("_imported")
 
 
 def last(run: str) -> Path:
@@ -165,6 +167,7 @@ def whole_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 SMALL = ("--limit", "60", "--alphas", "0.001,0.002", "--image-set", "digits-mini", "--trained-on", "fashion-mini")
 
 
+@pytest.mark.thorough
 @pytest.mark.own_store
 def test_a_whole_model_is_mended_and_gated_as_one(
     run: Start, suite: Path, monkeypatch: pytest.MonkeyPatch, whole_model: Path
@@ -185,6 +188,7 @@ def test_a_whole_model_is_mended_and_gated_as_one(
     assert (found["gap"], found["low"], found["verdict"]) == (promise["gap"], promise["low"], promise["verdict"])
 
 
+@pytest.mark.thorough
 def test_a_full_disk_leaves_nothing(suite: Path, whole_model: Path) -> None:
     most = 4_000_000
     done = subprocess.run(

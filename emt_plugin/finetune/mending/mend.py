@@ -331,7 +331,9 @@ def _run_folder(reports: Path, now: datetime) -> Iterator[Path]:
     try:
         yield claim.folder
     except BaseException:
-        shutil.rmtree(claim.folder, ignore_errors=True)
+        for path in claim.folder.iterdir():
+            shutil.rmtree(path, ignore_errors=True)
+            path.unlink(missing_ok=True)
         claim.leave()
         raise
 
