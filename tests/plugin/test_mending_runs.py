@@ -181,8 +181,11 @@ def test_a_whole_model_is_mended_and_gated_as_one(
         expected = here.float() + told["alpha"] * (tuned[name] - here.float())
         assert torch.allclose(made[name], expected, rtol=1e-6, atol=1e-8)
     shutil.rmtree(suite / "reports")
-    again = run("--emt-model=mended", "--emt-reference=llava-mini", "--emt-limit=60", "--emt-half=2", "--emt-store-dir=fresh",
-                "--emt-image-set=digits-mini", "--emt-tolerance=0.1")  # fmt: skip
+    card = (suite / "mended" / "README.md").read_text()
+    (command,) = (line for line in card.splitlines() if line.startswith("    pytest benchmarks "))
+    again = run(*command.replace("DIR", "mended").split()[2:], "--emt-store-dir=fresh")
+    assert command.split()[3:] == ["--emt-reference=llava-mini", "--emt-limit=60", "--emt-image-set=digits-mini",
+                                   "--emt-image-set=fashion-mini", "--emt-tolerance=0.1", "--emt-half=2"]  # fmt: skip
     (promise,) = (promise for promise in told["promise"] if promise["image_set"] == "digits-mini")
     found = again.pair("mended/digits-mini")["comparisons"][-1]
     assert (found["gap"], found["low"], found["verdict"]) == (promise["gap"], promise["low"], promise["verdict"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -151,7 +152,6 @@ def _promise(pair: PairRecord, trained_on: tuple[str, ...]) -> dict[str, Any]:
 def card(told: Written) -> str:
     """The README of a mended model."""
     kind = "peft" if told.checkpoint.adapter else "transformers"
-    asked = f"pytest benchmarks --model DIR --emt-reference {told.base.name} --emt-limit {told.limit} --emt-half {PROMISES}"
     rows = [_row(pair, told.trained_on) for pair in told.pairs]
     loads = (
         "An ordinary PEFT adapter: `PeftModel.from_pretrained(base, DIR)` loads it."
@@ -159,8 +159,9 @@ def card(told: Written) -> str:
         else "An ordinary model: `AutoModelForImageTextToText.from_pretrained(DIR)` loads it."
     )
     assert told.line.mending is not None
+    hub = "" if Path(told.base.source).is_dir() else f"base_model: {told.base.source}\n"
     return f"""---
-library_name: {kind}
+{hub}library_name: {kind}
 tags:
 - mended
 ---
@@ -177,9 +178,23 @@ The promise, against the base, on the half of the images by which it was not cho
 |---|---|---|---|---|
 {chr(10).join(rows)}
 
-In domain {changed(_state(told).domain)}, elsewhere {changed(_state(told).elsewhere)}. `{asked}`
-measures the same images again. Chosen by run {told.run_id} of `emt mend`; `{PROVENANCE}` has all of this as data.
+In domain {changed(_state(told).domain)}, elsewhere {changed(_state(told).elsewhere)}. The same images are measured again by
+
+    {_again(told)}
+
+Chosen by run {told.run_id} of `emt mend`; `{PROVENANCE}` has all of this as data.
 """
+
+
+def _again(told: Written) -> str:
+    """The command that measures the promise again, as far as it is not by default what was measured."""
+    asked = ["pytest", "benchmarks", "--emt-model=DIR", f"--emt-reference={told.base.name}", f"--emt-limit={told.limit}"]
+    names = [str(pair.image_set_facts.get("name", pair.key.image_set)) for pair in told.pairs]
+    if set(names) != set(told.base.image_sets):
+        asked += [f"--emt-image-set={name}" for name in names]
+    tolerances = {pair.gating.tolerance for pair in told.pairs if pair.gating}
+    given = {found.policy for found in tolerances if found.source == "--emt-tolerance"}
+    return shlex.join([*asked, *(f"--emt-tolerance={value:g}" for value in given), f"--emt-half={PROMISES}"])
 
 
 def _row(pair: PairRecord, trained_on: tuple[str, ...]) -> str:

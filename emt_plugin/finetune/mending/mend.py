@@ -25,6 +25,7 @@ from emt_plugin.finetune.mending.folder import Written, claim_output, named_base
 from emt_plugin.finetune.mending.weights_line import WeightsLine
 from emt_plugin.gate.exit_code import FAILED, INCONCLUSIVE, PASSED
 from emt_plugin.models.checkpoint import Checkpoint, find
+from emt_plugin.models.registry import TRANSFORMERS
 from emt_plugin.records import PairRecord, RunPlace, RunRecord, read_journals, write_predictions
 from emt_plugin.records.adjusting import adjusted, why_incomplete
 from emt_plugin.report import write_all
@@ -307,7 +308,7 @@ def _found(plan: Plan) -> tuple[Checkpoint, Checkpoint]:
         CouldNotRun: one of them cannot be had, or they are not of each other.
     """
     base = plan.base
-    if base.adapter or base.endpoint or base.backend != "transformers":
+    if base.adapter or base.endpoint or base.backend != TRANSFORMERS:
         what = "an adapter" if base.adapter else "behind an endpoint" if base.endpoint else f"run by the backend {base.backend}"
         raise CatalogError(f"{base.name} is {what}, between which and a checkpoint there is no line; name the base's weights")
     found = find(base.source, base.id, base.name, base.revision)
