@@ -32,6 +32,7 @@ class Compute:
         batch_size: images in one forward; None leaves it to the backend.
         dtype: None for float32 on the CPU and the checkpoint's own on a GPU.
         device: None for the GPU that is visible, else the CPU.
+        half: 1 or 2 for one half of them, see ``ImageSet.half``; None for both.
         images: beginnings of the hashes of the only images; empty for the first ``limit``.
         repeat: how often each image is measured.
         early_stop: stop at the first image that settles the verdict.
@@ -42,6 +43,7 @@ class Compute:
     """
 
     limit: int = DEFAULT_LIMIT
+    half: int | None = None
     images: tuple[str, ...] = ()
     repeat: int = 1
     early_stop: bool = False

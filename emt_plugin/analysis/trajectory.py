@@ -8,6 +8,7 @@ from statistics import fmean
 
 from emt_plugin.analysis.change import Change, mean_change, paired_change
 from emt_plugin.analysis.keep import Judged, Keep, checkpoint_to_keep
+from emt_plugin.analysis.mending import Mending
 from emt_plugin.analysis.metrics import average_accuracy, retention
 from emt_plugin.stats import benjamini_hochberg, mcnemar
 
@@ -112,6 +113,8 @@ class State:
         retention: mean over image sets of the share of the encoder's accuracy; None without an encoder.
         domain: mean change since the base over the image sets that were trained on; None without any, or at the base.
         elsewhere: the same over all others: the generalisation gain where positive, minus forgetting where negative.
+        alpha: where it is on the line from the base, 0, to what was tuned, 1, whose thousandths are its steps; None for a
+            state of a training and for a base.
     """
 
     checkpoint: str | None
@@ -123,11 +126,12 @@ class State:
     retention: float | None
     domain: Change | None
     elsewhere: Change | None
+    alpha: float | None = None
 
 
 @dataclass(frozen=True)
 class Trajectory:
-    """A fine-tuning run.
+    """A fine-tuning run, or the line between a base and what was tuned from it.
 
     Attributes:
         name: the run's.
@@ -142,6 +146,7 @@ class Trajectory:
         forgetting_from_first: minus that, which is what Avalanche calls forgetting.
         forgetting_from_max: mean over the same sets of the best earlier state less the last (Chaudhry et al. 2018). Biased
             upwards, since the best is chosen by the same images.
+        mending: of such a line, which state was chosen, by other images than those of the states; None for a fine-tuning run.
     """
 
     name: str
@@ -155,6 +160,7 @@ class Trajectory:
     backward_transfer: Change | None
     forgetting_from_first: Change | None
     forgetting_from_max: Change | None
+    mending: Mending | None = None
 
 
 def trajectory(

@@ -35,6 +35,7 @@ class Provenance:
         image_set_fingerprint: hash of its training images.
         settings: everything else that decides what was trained.
         loss: mean loss over the steps since the checkpoint before, in nats for each answer token.
+        mended: of a state between the base and such a checkpoint: which, how it was chosen and what it promises.
     """
 
     base: str
@@ -46,10 +47,20 @@ class Provenance:
     image_set_fingerprint: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     loss: float | None = None
+    mended: Mapping[str, Any] | None = None
+
+    @property
+    def trained_on(self) -> tuple[str, ...]:
+        """Ids of the image sets that it was trained on."""
+        said = (self.mended or {}).get("trained_on")
+        return tuple(map(str, said)) if isinstance(said, list) else (self.image_set,)
 
     def to_json(self) -> str:
         """The content of ``emt.json``."""
-        return json.dumps({"schema": 1, **asdict(self)}, indent=1, allow_nan=False) + "\n"
+        content = {"schema": 1, **asdict(self)}
+        if self.mended is None:
+            del content["mended"]
+        return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
 
 @dataclass(frozen=True)
@@ -177,6 +188,29 @@ def checkpoints_matching(patterns: Sequence[str]) -> dict[str, list[CheckpointOn
             twice = next(step for step in steps if steps.count(step) > 1)
             raise CatalogError(f"two checkpoints in {run} were saved after step {twice}: name one of them")
     return dict(sorted(runs.items()))
+
+
+def one_checkpoint(pattern: str) -> CheckpointOnDisk:
+    """The one checkpoint that a glob pattern matches, or the last of those of one run that it matches.
+
+    One by itself need not say after which step it was saved.
+
+    Raises:
+        CatalogError: it matches none, or checkpoints of several runs; see ``checkpoints_matching``.
+    """
+    matched = [Path(found) for found in glob.glob(str(Path(pattern).expanduser()), recursive=True)]
+    if len(matched) == 1 and _looks_like_one(matched[0]):
+        folder, known = matched[0], provenance_of(matched[0])
+        if (
+            known is None
+            and not (folder / TRAINER_STATE).exists()
+            and (is_adapter(folder) or (folder / "config.json").exists())
+        ):
+            return CheckpointOnDisk(folder, 0, None, is_adapter(folder), None)
+    runs = checkpoints_matching([pattern])
+    if len(runs) > 1:
+        raise CatalogError(f"--checkpoint '{pattern}' matches checkpoints of {len(runs)} runs; name those of one run")
+    return next(iter(runs.values()))[-1]
 
 
 def _looks_like_one(folder: Path) -> bool:

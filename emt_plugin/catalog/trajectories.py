@@ -64,7 +64,7 @@ def trajectories(
     """
     runs = checkpoints_matching(patterns)
     for checkpoint in (checkpoint for found in runs.values() for checkpoint in found):
-        _refuse_other_base(catalog, base, checkpoint)
+        refuse_other_base(catalog, base, checkpoint)
     names = _unique(list(runs))
     return tuple(_trajectory(name, base, runs[run], trained_on, len(runs) > 1) for run, name in zip(runs, names, strict=True))
 
@@ -75,19 +75,20 @@ def _trajectory(
     said = [checkpoint.provenance for checkpoint in found if checkpoint.provenance]
     ids = [f"{name}.{state}" if several else state for state in _unique([str(checkpoint.folder) for checkpoint in found])]
     states = tuple(
-        StateSpec(_spec(base, checkpoint, state), checkpoint.step, checkpoint.epoch)
+        StateSpec(state_of(base, checkpoint, state), checkpoint.step, checkpoint.epoch)
         for checkpoint, state in zip(found, ids, strict=True)
     )
     return TrajectorySpec(
         name=name,
         base=base,
         states=states,
-        trained_on=tuple(trained_on) or tuple(dict.fromkeys(provenance.image_set for provenance in said)),
+        trained_on=tuple(trained_on)
+        or tuple(dict.fromkeys(learned for provenance in said for learned in provenance.trained_on)),
         method=said[0].method if said else None,
     )
 
 
-def _refuse_other_base(catalog: Catalog, base: ModelSpec, checkpoint: CheckpointOnDisk) -> None:
+def refuse_other_base(catalog: Catalog, base: ModelSpec, checkpoint: CheckpointOnDisk) -> None:
     """Refuse an adapter that names another base; one with a hash of its base's weights is checked by that when it is loaded."""
     if not checkpoint.adapter or checkpoint.provenance:
         return
@@ -104,7 +105,8 @@ def _refuse_other_base(catalog: Catalog, base: ModelSpec, checkpoint: Checkpoint
         )
 
 
-def _spec(base: ModelSpec, checkpoint: CheckpointOnDisk, state: str) -> ModelSpec:
+def state_of(base: ModelSpec, checkpoint: CheckpointOnDisk, state: str) -> ModelSpec:
+    """What to load for a checkpoint of a base; ``state`` is what that state is called."""
     folder = str(checkpoint.folder)
     spec = replace(base, checkpoint=state)
     if not checkpoint.adapter:

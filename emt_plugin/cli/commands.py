@@ -14,7 +14,7 @@ from pathlib import Path
 from emt_plugin import __version__
 from emt_plugin.catalog import Catalog, CatalogError, ImageSetSpec, ModelSpec
 from emt_plugin.catalog.endpoints import PREFIX
-from emt_plugin.cli import serve
+from emt_plugin.cli import mend, serve
 from emt_plugin.cli.runs import RUN, add_reports, add_run_commands
 from emt_plugin.errors import CouldNotRun
 from emt_plugin.options.page import options_page
@@ -66,6 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     fetch = add("fetch", _fetch, "download models with their encoders, and image sets, for use without a network")
     fetch.add_argument("names", nargs="+", metavar="NAME", help="a model, encoder or image set: catalog name or hub id")
     _add_finetune(add("finetune", _finetune, "fine-tune a LLaVA on one image set, with a checkpoint after each epoch"))
+    mend.add_arguments(
+        add("mend", mend.run, "choose a state between a base and a checkpoint that forgets nothing, and write it")
+    )
     add_run_commands(add)
     along = add("study", _study, "show the trajectories of a run as Markdown tables")
     along.add_argument("run", metavar="RUN", help=f"a run with checkpoints: {RUN}")

@@ -75,6 +75,25 @@ class ImageSet:
         """The first so many images of the fixed order."""
         return replace(self, items=self.items[:count])
 
+    def half(self, which: int) -> ImageSet:
+        """One half of the images: every second different one of the fixed order, from the first or the second on.
+
+        An image's half depends on those before it in that order alone, so it is the same for any number of them. Images of
+        equal content are in one half.
+
+        Args:
+            which: 1 or 2.
+
+        Raises:
+            CouldNotRun: there is no image in it.
+        """
+        places: dict[str, int] = {}
+        for item in self.items:
+            places.setdefault(item.hash, len(places))
+        if len(places) < which:
+            raise CouldNotRun(f"image set {self.spec.id} has one image, which makes no halves; take more with --emt-limit")
+        return replace(self, items=tuple(item for item in self.items if places[item.hash] % 2 == which - 1))
+
     def only(self, beginnings: Sequence[str]) -> ImageSet:
         """The images whose hash begins like one of some.
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
-from emt_plugin.catalog import ImageSetSpec, ModelSpec
+from emt_plugin.analysis import PROMISES
+from emt_plugin.catalog import CatalogError, ImageSetSpec, ModelSpec
+from emt_plugin.catalog.checkpoints import provenance_of
 from emt_plugin.data import ImageSet, load_image_set
 from emt_plugin.evaluation.engine import Engine
 from emt_plugin.evaluation.models import Model, ModelLoader
@@ -49,12 +52,12 @@ class AtHand:
             CouldNotRun: see ``load_image_set``.
         """
         if spec not in self._image_sets:
-            only = self._settings.compute.images
+            only, half = self._settings.compute.images, self._settings.compute.half
             found = load_image_set(spec, None if only else self._settings.compute.limit, self._store)
             shard = self._settings.shard
-            if shard and shard.by == "images":
-                found = found.part(shard.index, shard.count)
-            self._image_sets[spec] = found.only(only) if only else found
+            found = found.only(only) if only else found
+            found = found.half(half) if half else found
+            self._image_sets[spec] = found.part(shard.index, shard.count) if shard and shard.by == "images" else found
             for note in found.notes:
                 self._say(f"image set {spec.id}: {note}")
         return self._image_sets[spec]
@@ -67,6 +70,10 @@ class AtHand:
         """
         if self._model is None or self._model.spec != spec:
             self.close()
+            if self._settings.compute.half != PROMISES and _is_mended(spec):
+                self._say(
+                    f"{spec.id} is mended: images of half 1 may have chosen it, and --emt-half {PROMISES} leaves them out"
+                )
             reference = self._settings.reference
             if reference and not self._settings.trajectories:
                 self._model = self._loader.find(spec, reference)
@@ -101,3 +108,12 @@ class AtHand:
             if model:
                 model.free()
         self._model = self._reference = None
+
+
+def _is_mended(spec: ModelSpec) -> bool:
+    """Whether a model's folder says that it was chosen by some of the images."""
+    try:
+        known = provenance_of(Path(spec.adapter or spec.source))
+    except CatalogError:
+        return False
+    return known is not None and known.mended is not None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -17,6 +16,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from emt_plugin.catalog.checkpoints import PROVENANCE, TRAINER_STATE, Provenance
 from emt_plugin.errors import CouldNotRun
+from emt_plugin.store.files import synced
 
 STAGING = ".saving"
 # The newest state that training can go on from, with the optimiser's: for a large model it is most of a checkpoint's size.
@@ -141,20 +141,20 @@ class CheckpointTrainer(Trainer):  # type: ignore[misc]
                 shutil.copy(staged / file, made / file)
             told = self._provenance(self.state.global_step, float(self.state.epoch or 0), loss)
             (made / PROVENANCE).write_text(told.to_json(), encoding="utf-8")
-            _synced(made)
+            synced(made)
             made.rename(final)
-            _synced(self._folder, files=False)
+            synced(self._folder, files=False)
         self._said(final, loss)
 
     def _resume_from(self, staged: Path) -> None:
         """Put what is staged in the place of the state before it."""
         place = self._folder / RESUME
         place.mkdir(exist_ok=True)
-        _synced(staged)
+        synced(staged)
         target = place / staged.name
         shutil.rmtree(target, ignore_errors=True)
         staged.rename(target)
-        _synced(place, files=False)
+        synced(place, files=False)
         for other in place.iterdir():
             if other != target:
                 shutil.rmtree(other, ignore_errors=True)
@@ -189,13 +189,3 @@ def newest_state(folder: Path) -> Path | None:
 def forget_state(folder: Path) -> None:
     """Delete what only going on needs."""
     shutil.rmtree(folder / RESUME, ignore_errors=True)
-
-
-def _synced(folder: Path, files: bool = True) -> None:
-    """Have the system write a folder, and its files, to the disk before anything that relies on it is done."""
-    for path in (*(folder.iterdir() if files else ()), folder):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

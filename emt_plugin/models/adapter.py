@@ -39,8 +39,8 @@ def with_adapter(model: Any, folder: Path, name: str) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            renamed = _saved_by_older_names(model, folder)
-            made = PeftModel.from_pretrained(model, str(folder), key_mapping=renamed)
+            older = names_today(model, folder)
+            made = PeftModel.from_pretrained(model, str(folder), key_mapping=older)
             if made.active_peft_config.is_prompt_learning or not hasattr(made.base_model, "merge_and_unload"):
                 kind = str(made.active_peft_config.peft_type).rpartition(".")[2]
                 raise CouldNotRun(f"the adapter {name} is of the kind {kind}, not read here: merge it into its base")
@@ -50,7 +50,7 @@ def with_adapter(model: Any, folder: Path, name: str) -> Any:
     except Exception as error:  # Whatever a stranger's adapter leads peft to.
         text = " ".join(str(error).split())[:200]
         raise CouldNotRun(f"the adapter {name} does not fit its base ({type(error).__name__}: {text})") from None
-    lacking, unused = _differences(wanted, _names_as_loaded(made, folder, renamed))
+    lacking, unused = _differences(wanted, _names_as_loaded(made, folder, older))
     # Beside LoRA of an embedding peft saves the embedding itself, and loads it again.
     unused = {name for name in unused if not (name.endswith(".base_layer.weight") and name in made.state_dict())}
     if lacking or unused:
@@ -83,7 +83,7 @@ def _differences(wanted: set[str], found: set[str]) -> tuple[set[str], set[str]]
     return wanted - found, found - wanted
 
 
-def _saved_by_older_names(model: Any, folder: Path) -> dict[str, str]:
+def names_today(model: Any, folder: Path) -> dict[str, str]:
     """Patterns of names that transformers gave before 4.52, with today's; peft knows those of LoRA's layers, and not these."""
     known = dict(getattr(model, "_checkpoint_conversion_mapping", None) or {})
     config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
@@ -95,13 +95,13 @@ def _saved_by_older_names(model: Any, folder: Path) -> dict[str, str]:
     return known
 
 
-def _names_as_loaded(made: Any, folder: Path, renamed: Mapping[str, str]) -> set[str]:
+def _names_as_loaded(made: Any, folder: Path, older: Mapping[str, str]) -> set[str]:
     """Names of an adapter's tensors after all that peft does to them on their way into a model."""
     from safetensors.torch import load_file
 
     tensors = load_file(folder / ADAPTER_WEIGHTS)
-    for pattern, now in renamed.items():
-        tensors = {_renamed(name, pattern, now): tensor for name, tensor in tensors.items()}
+    for pattern, now in older.items():
+        tensors = {renamed(name, pattern, now): tensor for name, tensor in tensors.items()}
     try:
         from peft.utils.transformers_weight_conversion import convert_peft_adapter_state_dict_for_transformers as converted
     except ImportError:
@@ -110,6 +110,7 @@ def _names_as_loaded(made: Any, folder: Path, renamed: Mapping[str, str]) -> set
     return set(converted(made, made.active_peft_config, tensors))
 
 
-def _renamed(name: str, pattern: str, now: str) -> str:
+def renamed(name: str, pattern: str, now: str) -> str:
+    """A tensor's name in an adapter, with what a pattern finds in the model's part of it replaced."""
     inner = name.removeprefix(PREFIX)
     return PREFIX + re.sub(pattern, now, inner) if name.startswith(PREFIX) else name

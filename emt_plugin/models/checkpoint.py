@@ -81,8 +81,13 @@ class Checkpoint:
 
     def stored_dtype(self) -> str:
         """The coarsest common floating dtype among its stored tensors."""
+        stored = self.stored_dtypes()
+        return next((name for name in STORED_DTYPES.values() if name in stored), "float32")
+
+    def stored_dtypes(self) -> set[str]:
+        """The floating dtypes among its stored tensors, those that are not named here as ``float32``."""
         stored = {dtype for path in self.weights for dtype, _ in _tensors(path)}
-        return next((name for code, name in STORED_DTYPES.items() if code in stored), "float32")
+        return {STORED_DTYPES.get(code, "float32") for code in stored if code.startswith(("F", "BF"))}
 
     def own_dtype(self) -> str:
         """The dtype in which transformers loads it where nobody asks for another."""

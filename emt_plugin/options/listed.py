@@ -182,6 +182,12 @@ OPTIONS = (
         ini=True,
     ),
     Option(
+        "--emt-half",
+        "one half of them only; `emt mend` chooses by half 1 and promises on half 2 [both]",
+        HOW,
+        "1|2",
+    ),
+    Option(
         "--emt-early-stop",
         "stop at the first image that settles the verdict, by a test that holds whenever one stops [all images]",
         HOW,

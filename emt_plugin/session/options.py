@@ -40,6 +40,7 @@ from emt_plugin.store import DEFAULT_FOLDER, MODES, sizes
 Pairs = tuple[tuple[ModelSpec, ImageSetSpec], ...]
 RULES = ("sum", "mean")
 PROBE = "probe"
+HALVES = ("1", "2")
 ENGINES = ("process", "ray")
 ACTOR_OPTIONS = ("emt_actors", "emt_actor_gpus", "emt_actor_cpus", "emt_actor_wait")
 # What needs the same number of images each time, and why.
@@ -228,6 +229,7 @@ def _compute(asked: Asked) -> Compute:
     whole = asked.by_ini("emt_early_stop") and any(getattr(asked, name) for name in EARLY_STOP_WITHOUT)
     return Compute(
         limit=_limit(asked),
+        half=_half(asked.option),
         images=_images(asked.emt_image or ()),
         early_stop=asked.emt_early_stop and not whole,
         repeat=_count(asked, "emt_repeat", "times") or 1,
@@ -296,6 +298,16 @@ def _amount(asked: Asked, name: str, of: str) -> float | None:
         if not re.fullmatch(r"\d+(\.\d+)?", text) or not float(text):
             raise UsageError(f"{BY_DEST[name].flag} {text} is not a number of {of}; write such as 1 or 0.5")
     return float(text)
+
+
+def _half(option: Any) -> int | None:
+    if option.emt_half is None:
+        return None
+    if option.emt_half not in HALVES:
+        raise UsageError(f"--emt-half {option.emt_half} is neither half; write 1 or 2")
+    if option.emt_image:
+        raise UsageError("--emt-image names its images, whatever their half; leave --emt-half out")
+    return int(option.emt_half)
 
 
 def _money(text: str | None) -> float | None:

@@ -8,6 +8,16 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
+def synced(folder: Path, files: bool = True) -> None:
+    """Have the system write a folder, and its files, to the disk before anything that relies on it is done."""
+    for path in (*((path for path in folder.iterdir() if path.is_file()) if files else ()), folder):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def write_atomically(path: Path, content: bytes | Iterable[bytes]) -> None:
     """Write ``content``, whole or piece by piece, to a temporary file beside ``path``, force it to disk, and put it in place.
 

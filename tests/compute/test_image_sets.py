@@ -45,6 +45,24 @@ def user_catalog(folder: Path, text: str) -> Catalog:
     return Catalog.load(file)
 
 
+def test_halves_share_no_image_and_do_not_depend_on_how_many_there_are(tmp_path: Path) -> None:
+    twice = datasets.concatenate_datasets([table(30), table(30).select(range(0, 30, 4))])
+    twice.to_parquet(tmp_path / "birds.parquet")
+    whole = load(tmp_path / "birds.parquet")
+    assert len(whole.items) == 38
+    different = list(dict.fromkeys(item.hash for item in whole.items))
+    for which in (1, 2):
+        half = whole.half(which)
+        assert {item.hash for item in half.items} == set(different[which - 1 :: 2])
+        assert [item for item in whole.items if item in half.items] == list(half.items)
+        for limit in (3, 11, 30):
+            shorter = load(tmp_path / "birds.parquet", limit=limit).half(which)
+            assert list(shorter.items) == [item for item in half.items if item in whole.items[:limit]]
+    assert len(whole.half(1).items) + len(whole.half(2).items) == 38
+    with pytest.raises(CouldNotRun, match="makes no halves"):
+        whole.first(1).half(2)
+
+
 def test_a_parquet_file(tmp_path: Path) -> None:
     table().to_parquet(tmp_path / "birds.parquet")
     loaded = load(tmp_path / "birds.parquet")

@@ -63,6 +63,11 @@ def test_a_typo_is_a_usage_error(run: Start, workers: tuple[str, ...]) -> None:
         (("--emt-image-set", "mnsit"), "unknown image set 'mnsit' (did you mean 'mnist'?)"),
         (("--emt-limit", "0"), "--emt-limit 0 is not a number of images"),
         (("--emt-limit", "ten"), "--emt-limit ten is not a number of images"),
+        (("--emt-half", "3"), "--emt-half 3 is neither half; write 1 or 2"),
+        (
+            ("--emt-half", "1", "--emt-image", "abcdef"),
+            "--emt-image names its images, whatever their half; leave --emt-half out",
+        ),
         (("--emt-tolerance", "5"), "tolerance 5 is not a fraction; write 0.05 for 5 points"),
         (("--emt-batch-size", "-1"), "--emt-batch-size -1 is not a number of images"),
         (("--emt-dtype", "int8"), "unknown dtype 'int8'"),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from emt_plugin.analysis import Keep, Loss, Step, Trajectory
+from emt_plugin.analysis import Decision, Keep, Loss, Mending, Step, Trajectory
 from emt_plugin.analysis.trajectory import ClassLoss
 from emt_plugin.cli import main
 from emt_plugin.gate import Sequential, Tolerance
@@ -68,6 +68,7 @@ def full_trajectory() -> Trajectory:
         replace(
             state,
             checkpoint=state.checkpoint or "base",
+            alpha=0.5,
             domain=found.backward_transfer,
             elsewhere=found.backward_transfer,
             cells=tuple(
@@ -77,7 +78,11 @@ def full_trajectory() -> Trajectory:
         )
         for state in found.states
     )
-    return replace(found, states=states, keep=Keep(1, 2, {"other": "FAIL"}, (3,)), unmeasured=("checkpoint-9",))
+    change = found.backward_transfer
+    assert change is not None
+    mending = Mending("run/checkpoint-8", 0.5, True, (Decision(0.5, "other", 100, change, 0.05, "PASS"),))
+    keep = Keep(1, 2, {"other": "FAIL"}, (3,))
+    return replace(found, states=states, keep=keep, unmeasured=("checkpoint-9",), mending=mending)
 
 
 def full_run() -> RunRecord:

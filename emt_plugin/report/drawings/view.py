@@ -11,6 +11,7 @@ from emt_plugin.gate import Comparison
 from emt_plugin.records import Flip, PairChange, Row, RunChanges, RunRecord
 from emt_plugin.report.drawings.chart import Forest, forest
 from emt_plugin.report.drawings.curves import Curves, HeatMap, curves, heat_map
+from emt_plugin.report.drawings.exchange import Exchange, exchange
 from emt_plugin.report.drawings.failures import Failure, failures
 from emt_plugin.report.drawings.pair_view import PairView, anchor, pair_view
 from emt_plugin.report.drawings.stages import StageChart, stage_chart
@@ -46,6 +47,7 @@ class TrajectoryView:
     table: tuple[tuple[str, ...], ...]
     foreign: tuple[tuple[str, ...], ...]
     gone: tuple[tuple[str, str], ...]
+    exchange: Exchange | None
 
 
 @dataclass(frozen=True)
@@ -244,6 +246,7 @@ def _trajectory(run: Trajectory) -> TrajectoryView:
         table=tuple(trajectory_words.table(run)),
         foreign=(("state", *run.image_sets), *foreign),
         gone=tuple(gone),
+        exchange=exchange(run),
     )
 
 

@@ -19,7 +19,9 @@ CARRIED = (
 
 
 def one_image(run: RunRecord, pair: PairRecord, row: Row) -> str:
-    """The command; what a record does not tell is left to the defaults."""
+    """The command; what a record does not tell is left to the defaults. Empty of a state that was nowhere kept."""
+    if pair.model_facts.get("written") is False:
+        return ""
     return f"{_base(run, pair)} --emt-image {row.image[:HASH]}"
 
 

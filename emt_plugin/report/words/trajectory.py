@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from emt_plugin.analysis import Change, Trajectory
+from collections.abc import Sequence
+
+from emt_plugin.analysis import Change, Decision, Mending, Trajectory
 from emt_plugin.analysis.trajectory import Cell, State
 from emt_plugin.report.words.verdicts import percent, points
 
@@ -15,6 +17,8 @@ def state_name(state: State) -> str:
     """A state in words: how far training was, and the checkpoint."""
     if state.checkpoint is None:
         return "base"
+    if state.alpha is not None:
+        return f"alpha {state.alpha:g}"
     if state.epoch is None:
         return f"step {state.step}"
     return f"epoch {state.epoch:.3g}" if state.epoch >= 1 else f"epoch {state.epoch:.2g}"
@@ -37,6 +41,8 @@ def cost(state: State) -> str:
 
 def to_keep(run: Trajectory) -> str:
     """Which checkpoint to keep, in one or two sentences."""
+    if run.mending:
+        return concluded(run)
     keep, states = run.keep, run.states
     last = states[-1]
     if len(states) == 1:
@@ -53,6 +59,51 @@ def to_keep(run: Trajectory) -> str:
     alone = " It is the only checkpoint: between it and the base nothing was saved." if len(states) == 2 else ""
     held = "no image set outside the domain lost more than its tolerance"
     return f"Keep the last, {_named(last)}: {cost(last)}; {held}.{alone}{trained}"
+
+
+def concluded(run: Trajectory) -> str:
+    """Which state between a base and what was tuned from it was chosen, in some sentences; empty of a fine-tuning run."""
+    found = run.mending
+    if found is None:
+        return ""
+    alphas = [state.alpha for state in run.states if state.alpha is not None]
+    held = "on the half of the images that did not choose it"
+    if found.alpha is None:
+        lost = found.not_passed(alphas[0], run.trained_on)
+        open_ = all(decision.verdict == "INCONCLUSIVE" for decision in lost)
+        more = ": more images, or a smaller alpha, may settle that" if open_ else ": a smaller alpha may pass"
+        return f"No alpha helps: already at the smallest, {alphas[0]:g}, {_said(lost)}{more}."
+    state = next(state for state in run.states if state.alpha == found.alpha)
+    promised = [f"{cell.image_set} {cell.verdict}" for cell in state.cells if cell.image_set not in run.trained_on]
+    if not found.written:
+        return (
+            f"No alpha helps: {found.alpha:g} passes outside the domain on the half of the images that decides, and on the "
+            f"half that did not choose it it does not: {', '.join(promised)}."
+        )
+    after = alphas[alphas.index(found.alpha) + 1 :]
+    stop = f" At {after[0]:g}, on the half that decides, {_said(found.not_passed(after[0], run.trained_on))}." if after else ""
+    whole = " It is what was tuned, whole." if found.alpha == 1 else ""
+    gained = ", ".join(
+        f"{changed(change)} {where}"
+        for change, where in ((state.domain, "in domain"), (state.elsewhere, "elsewhere"))
+        if change
+    )
+    return (
+        f"Alpha {found.alpha:g}: {gained}, {held}, where it promises {', '.join(promised)}.{_gain(state.domain)}{whole}{stop}"
+    )
+
+
+def _gain(domain: Change | None) -> str:
+    """That a state which loses nothing elsewhere gains nothing either, where no gain is shown."""
+    if domain is None or domain.low > 0:
+        return ""
+    if domain.high < 0:
+        return " In the domain it is worse than the base: it recovers nothing, so keep the base."
+    return " No gain in the domain is shown: the base may do as well."
+
+
+def _said(decisions: Sequence[Decision]) -> str:
+    return ", ".join(f"{found.image_set} is {found.verdict} ({changed(found.change)})" for found in decisions)
 
 
 def _in_domain(run: Trajectory) -> str:
@@ -94,8 +145,17 @@ def _cost(state: State) -> str:
 def domain(run: Trajectory) -> str:
     """What a run was trained on, in words."""
     if run.trained_on:
-        return f"Trained on {', '.join(run.trained_on)}{f' ({run.method})' if run.method else ''}."
+        trained = f"Trained on {', '.join(run.trained_on)}{f' ({run.method})' if run.method else ''}."
+        return f"{trained}{_between(run.mending) if run.mending else ''}"
     return "What it was trained on is not evaluated or not recorded, so every image set counts; --emt-trained-on names it."
+
+
+def _between(found: Mending) -> str:
+    """What the states of a line are."""
+    return (
+        f" States between the base (alpha 0) and {found.checkpoint} (alpha 1). One half of the images chose among them; what "
+        f"is shown is of the other."
+    )
 
 
 def table(run: Trajectory) -> list[tuple[str, ...]]:
@@ -109,6 +169,18 @@ def table(run: Trajectory) -> list[tuple[str, ...]]:
         rows.append(
             (f"{state_name(state)}{kept}", *cells, changed(state.domain), changed(state.elsewhere), changed(state.encoder_gap))
         )
+    return rows
+
+
+def decided_table(run: Trajectory) -> list[tuple[str, ...]]:
+    """The changes on the half of the images that decides, with a head; empty of a fine-tuning run."""
+    if run.mending is None:
+        return []
+    rows = [("state", *(f"{name}{' *' if name in run.trained_on else ''}" for name in run.image_sets))]
+    for alpha in dict.fromkeys(found.alpha for found in run.mending.decided):
+        here = {found.image_set: found for found in run.mending.decided if found.alpha == alpha}
+        rows.append((f"alpha {alpha:g}", *(f"{changed(found.change)}{MARKS[found.verdict]}"
+                                          for found in map(here.__getitem__, run.image_sets))))  # fmt: skip
     return rows
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from emt_plugin.analysis import Mending
 from emt_plugin.analysis.steps import CLEAN_ANSWER
 from emt_plugin.errors import one_line
 from emt_plugin.gate import Comparison, Sequential
+from emt_plugin.gate.exit_code import PASSED
 from emt_plugin.records import Cost, PairRecord, RunRecord, Shard
 from emt_plugin.report.words.visible import cut
 
@@ -315,6 +317,9 @@ def headline(run: RunRecord) -> str:
         if not missing:
             return f"INCOMPLETE: every pair has a verdict, and something else went wrong{also}"
         return f"INCOMPLETE: {missing} of {total} pairs have no verdict{also}"
+    mended = next((found for found in run.trajectories if found.mending), None)
+    if mended and mended.mending:
+        return _mended(mended.mending, run.exit_code)
     if failed:
         called, said = fails(failed)
         return f"{called}: {len(failed)} of {total} pairs {said}"
@@ -330,6 +335,16 @@ def _awaited(shard: Shard, missing: int, total: int) -> str:
     if missing:
         return f"{missing} of {total} pairs were not measured in {shard.words} by images, and no part has a verdict"
     return f"{shard.words} by images of {total} pairs, without a verdict: `emt merge` joins the parts, and takes it"
+
+
+def _mended(found: Mending, code: int) -> str:
+    """Whether a state between a base and what was tuned from it holds, in one line."""
+    if not found.written:
+        return f"FAIL: no state between the base and {found.checkpoint} passes outside its domain"
+    where = "every image set outside the domain passes, on images that did not choose it"
+    if code == PASSED:
+        return f"PASS: at alpha {found.alpha:g} {where}"
+    return f"INCONCLUSIVE: at alpha {found.alpha:g} it is not settled that {where}"
 
 
 def some(found: Sequence[str], most: int = MOST_NAMED) -> str:

@@ -41,10 +41,12 @@ def full_tables(run: RunRecord) -> str:
     parts = []
     for found in _runs(run):
         foreign = [(words.state_name(state), *(words.foreign(cell) or "–" for cell in state.cells)) for state in found.states]
+        decided = words.decided_table(found)
         parts += [
             f"### {found.name}",
             f"{words.domain(found)} {words.to_keep(found)}",
             _markdown(words.table(found)),
+            *(["On the half that decides, changes since the base with their verdicts:", _markdown(decided)] if decided else []),
             words.metrics(found),
             "Answers that name a label of another image set:",
             _markdown([("state", *found.image_sets), *foreign]),
@@ -55,11 +57,16 @@ def full_tables(run: RunRecord) -> str:
 def write(folder: Path, document: Path) -> None:
     """Put the tables of the run in ``folder`` into a document, whichever of the two it has marks for.
 
+    Those of ``emt mend`` go between marks of their own for each checkpoint.
+
     Raises:
         RecordError: the folder holds no run with trajectories.
         MarksError: the document has no marks.
     """
     run = RunRecord.read(folder)
+    if _runs(run)[0].mending:
+        put_between(document, f"mending {_runs(run)[0].name}", COMMAND, full_tables(run))
+        return
     in_full = marks(FULL, COMMAND)[0] in document.read_text(encoding="utf-8")
     put_between(document, FULL if in_full else SHORT, COMMAND, full_tables(run) if in_full else short_table(run))
 
