@@ -3,12 +3,12 @@
 from typing import TYPE_CHECKING, Any
 
 from emt_plugin.finetune.run import Finetuned, finetune
-from emt_plugin.finetune.settings import METHODS, FinetuneSettings
+from emt_plugin.finetune.settings import METHODS, FinetuneSettings, Watch
 
 if TYPE_CHECKING:
     from emt_plugin.finetune.callback import ForgettingCallback
 
-__all__ = ["METHODS", "FinetuneSettings", "Finetuned", "ForgettingCallback", "finetune"]
+__all__ = ["METHODS", "FinetuneSettings", "Finetuned", "ForgettingCallback", "Watch", "finetune"]
 
 
 def __getattr__(name: str) -> Any:

@@ -27,8 +27,6 @@ from emt_plugin.gate.tolerances import checked
 from emt_plugin.stats import alpha_at
 from emt_plugin.store import Store
 
-IMAGES = 300
-EVERY = 0.25
 BATCH = 8
 # An epoch in thirds ends where it ends.
 CLOSE = 1e-6
@@ -70,8 +68,8 @@ class ForgettingCallback(TrainerCallback):  # type: ignore[misc]
         self,
         image_sets: Sequence[str | ImageSetSpec],
         *,
-        every: int | float = EVERY,
-        images: int = IMAGES,
+        every: int | float = 0.25,
+        images: int = 300,
         trained_on: Collection[str | ImageSetSpec] = (),
         tolerance: float = 0.05,
         stop: bool = False,
@@ -91,7 +89,7 @@ class ForgettingCallback(TrainerCallback):  # type: ignore[misc]
         self._tolerance = checked(tolerance, "tolerance")
         self._stop = stop
         self._keep = keep
-        self._processor = processor
+        self.processor = processor
         self._batch_size = batch_size
         self._store = Store(Path(store)) if store else None
         self._say = say
@@ -115,7 +113,8 @@ class ForgettingCallback(TrainerCallback):  # type: ignore[misc]
         }
         self._before = state.epoch or 0.0
         if state.global_step:
-            self._looks = self._read_back(args, described, state.global_step)
+            known = self._read_back(args, described, state.global_step)
+            self._looks = known if self._stop else replace(known, stopped=None)
             return
         trainer = calling(self)
         with undisturbed(model):
@@ -227,7 +226,7 @@ class ForgettingCallback(TrainerCallback):  # type: ignore[misc]
         mine: dict[str, str] = {}
         problem = ""
         try:
-            asker = Asker(model, self._processor or processing_class, self._batch_size, _precision(args))
+            asker = Asker(model, self.processor or processing_class, self._batch_size, _precision(args))
             share = slice(args.process_index, None, args.world_size)
             mine = {name: asker.readings(part, share) for name, part in self._watched.items()}
         except CouldNotRun as error:
