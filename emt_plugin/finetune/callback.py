@@ -103,7 +103,8 @@ class ForgettingCallback(TrainerCallback):  # type: ignore[misc]
         Raises:
             CouldNotRun: the model cannot be asked, or nothing is known of its step 0.
         """
-        _refuse_sharded(args)
+        trainer = calling(self)
+        _refuse_sharded(trainer)
         self._refuse_another_best(args)
         self._watched = watched(self._specs, self._catalog, self._images, self._store)
         described = {
@@ -116,7 +117,6 @@ class ForgettingCallback(TrainerCallback):  # type: ignore[misc]
             known = self._read_back(args, described, state.global_step)
             self._looks = known if self._stop else replace(known, stopped=None)
             return
-        trainer = calling(self)
         with undisturbed(model):
             readings = self._readings(args, model, rest.get("processing_class"))
             self._looks = Looks(described, readings)
@@ -319,7 +319,7 @@ def calling(callback: TrainerCallback) -> Any:
     raise CouldNotRun("the callback is called by no trainer of transformers: hand it over as Trainer(callbacks=[...])")
 
 
-def _refuse_sharded(args: Any) -> None:
+def _refuse_sharded(trainer: Any) -> None:
     """Refuse training in which no process has the whole model.
 
     Raises:
@@ -327,7 +327,7 @@ def _refuse_sharded(args: Any) -> None:
     """
     from transformers.integrations import is_deepspeed_zero3_enabled
 
-    if getattr(args, "fsdp", None) or is_deepspeed_zero3_enabled():
+    if trainer.is_fsdp_enabled or is_deepspeed_zero3_enabled():
         raise CouldNotRun(
             "under FSDP and DeepSpeed ZeRO-3 no process has the whole model, so it cannot be watched: train with DDP or "
             "ZeRO-2, or gate the checkpoints afterwards"

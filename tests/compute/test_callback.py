@@ -127,6 +127,11 @@ def test_watched_or_not_training_ends_in_equal_weights(alone: Any, tmp_path: Pat
             {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}, "max_steps": 4},
             id="checkpointing",
         ),
+        pytest.param(
+            {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": True}, "max_steps": 2},
+            id="reentrant",
+            marks=pytest.mark.thorough,
+        ),
         pytest.param({"dtype": "bfloat16", "bf16": True, "max_steps": 2}, id="half"),
         pytest.param({"bf16": True, "max_steps": 4}, id="autocast", marks=pytest.mark.thorough),
         pytest.param(
@@ -369,6 +374,16 @@ def test_what_means_nothing_is_one_sentence(names: list[str], options: Any, kind
     assert "\n" not in str(error.value)
 
 
+class Shards(TrainerCallback):
+    """Has its trainer say that it trains under FSDP."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        self._trainer.is_fsdp_enabled = True
+
+
 def test_what_cannot_be_watched_is_one_sentence_before_the_first_step(tmp_path: Path) -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -390,6 +405,10 @@ def test_what_cannot_be_watched_is_one_sentence_before_the_first_step(tmp_path: 
     words = Trainer(LlamaForCausalLM(tiny), arguments, train_dataset=[{"input_ids": [1, 2], "labels": [1, 2]}] * 32,
                     processing_class=text.processing_class, callbacks=[watching()])  # fmt: skip
     assert "a llama sees no image, so it cannot be watched: it has no vision_config" in refused(words)
+    sharded = made_trainer(tmp_path)
+    sharded.add_callback(Shards(sharded))
+    sharded.add_callback(watching())
+    assert "under FSDP and DeepSpeed ZeRO-3 no process has the whole model" in refused(sharded)
     best = made_trainer(tmp_path, watching(keep=True), metric_for_best_model="loss")
     assert "keep=True marks the trainer's best checkpoint" in refused(best)
 
