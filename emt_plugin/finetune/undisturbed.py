@@ -37,7 +37,10 @@ def undisturbed(model: Any) -> Iterator[None]:
             yield
     finally:
         for module, attributes, buffers in known:
-            # What is new stays: transformers marks where it has hooked itself in.
+            # What else is new stays: transformers marks where it has hooked itself in. A tensor that was kept for the next
+            # forward was made without gradients, and training must not meet it.
+            for name in [new for new, value in vars(module).items() if new not in attributes and torch.is_tensor(value)]:
+                delattr(module, name)
             vars(module).update(attributes)
             module._buffers.update(buffers)
         for device in devices:

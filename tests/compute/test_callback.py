@@ -206,6 +206,34 @@ def test_an_error_leaves_nothing_changed_either() -> None:
     assert chances() == states
 
 
+class Remembers(torch.nn.Module):
+    """Keeps what it made for its next forward, as rotary embeddings do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(3))
+        self.register_buffer("scale", torch.ones(3), persistent=False)
+        self.last = None
+
+    def forward(self, value: torch.Tensor) -> torch.Tensor:
+        if not hasattr(self, "table"):
+            self.table = torch.arange(3.0)
+        self.scale = self.table + 1
+        self.last = value
+        return self.weight * self.table * self.scale
+
+
+def test_what_a_part_remembers_without_gradients_is_forgotten() -> None:
+    module = Remembers()
+    with undisturbed(module), torch.inference_mode():
+        module(torch.ones(3))
+    assert module.last is None
+    assert module.scale.tolist() == [1, 1, 1]
+    # With what was kept, torch refuses: inference tensors cannot be saved for backward.
+    module(torch.ones(3)).sum().backward()
+    assert module.weight.grad.tolist() == [0, 2, 6]
+
+
 def test_what_is_seen_is_what_the_suite_sees_of_the_checkpoint(tmp_path: Path) -> None:
     trainer = made_trainer(tmp_path, watching("emoji-mini", images=40), lora=False, max_steps=4, learning_rate=2e-3)
     trainer.train()

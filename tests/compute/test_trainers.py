@@ -13,7 +13,6 @@ import pytest
 import torch
 from datasets import Dataset
 from transformers import Trainer, TrainingArguments, set_seed
-from trl import SFTConfig, SFTTrainer
 
 from emt_plugin.catalog import bundled_folder
 from emt_plugin.finetune import FinetuneSettings
@@ -45,9 +44,10 @@ LLAVA = bundled_folder() / "models" / "llava-mini"
 STEPS = 4
 
 
-def sft_trainer(out: Path, *callbacks: Any, **options: Any) -> SFTTrainer:
+def sft_trainer(out: Path, *callbacks: Any, **options: Any) -> Trainer:
     """TRL's, of llava-mini with LoRA and dropout, on conversations with an image as TRL has them."""
     from peft import LoraConfig
+    from trl import SFTConfig, SFTTrainer
 
     set_seed(1)
     model, processor = load_model(find(str(LLAVA), "m", "m"), "cpu", "float32")
