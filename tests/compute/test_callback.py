@@ -140,6 +140,7 @@ def test_watched_or_not_training_ends_in_equal_weights(alone: Any, tmp_path: Pat
             marks=pytest.mark.thorough,
         ),
         pytest.param({"lora": False, "max_steps": 4, "learning_rate": 1e-4}, id="all weights", marks=pytest.mark.thorough),
+        pytest.param({"lora": False, "bf16": True, "max_steps": 2}, id="all in autocast", marks=pytest.mark.thorough),
         pytest.param(
             {"max_steps": -1, "num_train_epochs": 1, "logging_strategy": "steps", "logging_steps": 1},
             id="epoch",
