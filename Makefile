@@ -88,9 +88,10 @@ throughput: $(INSTALLED)
 kills: $(INSTALLED)
 	$(OFFLINE) EMT_TEST_KILLS=20 $(BIN)/pytest tests/plugin/test_kills.py $(ARGS)
 
-# docs/gate.md: how often the gate errs, computed anew.
+# docs/gate.md and the tables of docs/training.md: how often the gate errs, and how often a training is stopped, computed anew.
 gate-doc: $(INSTALLED)
 	$(BIN)/python -m emt_plugin.gate.calibration
+	$(BIN)/python -m emt_plugin.finetune.false_stops
 
 # The tables of docs/scale.md: what an image costs beside the model; about five minutes.
 scale-doc: $(INSTALLED)

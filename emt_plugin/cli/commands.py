@@ -17,6 +17,7 @@ from emt_plugin.catalog.endpoints import PREFIX
 from emt_plugin.cli import mend, serve
 from emt_plugin.cli.runs import RUN, add_reports, add_run_commands
 from emt_plugin.errors import CouldNotRun
+from emt_plugin.gate import TolerancesError
 from emt_plugin.options.page import options_page
 from emt_plugin.records import RecordError, RunRecord
 from emt_plugin.report.writers import study
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (
         CatalogError,
         CouldNotRun,
+        TolerancesError,
         RecordError,
         HistoryError,
         MarksError,
@@ -94,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_finetune(parser: argparse.ArgumentParser) -> None:
-    from emt_plugin.finetune.settings import BATCH_SIZES, LEARNING_RATES, METHODS, FinetuneSettings
+    from emt_plugin.finetune.settings import BATCH_SIZES, LEARNING_RATES, METHODS, FinetuneSettings, Watch
 
     known = FinetuneSettings()
     rates = ", ".join(f"{rate:g} for {method}" for method, rate in LEARNING_RATES.items())
@@ -130,6 +132,18 @@ def _add_finetune(parser: argparse.ArgumentParser) -> None:
     add("--dtype", choices=("float32", "bfloat16"),
         help="of the frozen weights [float32 on the CPU, bfloat16 on a GPU]")  # fmt: skip
     add("--device", choices=("cpu", "cuda", "mps"), help="where to train; several GPUs by `accelerate launch` [what is there]")
+    add("--logging-steps", type=int, default=known.logging_steps, metavar="N",
+        help=f"log the mean loss after so many [{known.logging_steps}]")  # fmt: skip
+    add("--report-to", nargs="+", default=(), metavar="NAME", help="what losses and looks are logged to, such as tensorboard")
+    looks = Watch(())
+    add("--watch", nargs="+", metavar="NAME",
+        help="image sets to look at on the way, see docs/training.md; outside the domain all but --image-set")  # fmt: skip
+    add("--watch-every", type=_often, default=looks.every, metavar="X",
+        help=f"a whole number of steps, or a fraction of an epoch such as 1/8 [{looks.every:g}]")  # fmt: skip
+    add("--watch-images", type=int, default=looks.images, metavar="N", help=f"of each image set [{looks.images}]")
+    add("--watch-tolerance", type=float, default=looks.tolerance, metavar="X",
+        help=f"the largest loss that is accepted, a fraction [{looks.tolerance:g}]")  # fmt: skip
+    add("--watch-stop", action="store_true", help="stop when an image set outside the domain has lost more than that")
 
 
 def _fractions(text: str) -> tuple[float, ...]:
@@ -139,17 +153,31 @@ def _fractions(text: str) -> tuple[float, ...]:
         raise argparse.ArgumentTypeError(f"'{text}' is no list of fractions; write such as 1/8,1/2") from None
 
 
+def _often(text: str) -> int | float:
+    try:
+        return int(text) if text.isdecimal() else float(Fraction(text))
+    except (ValueError, ZeroDivisionError):
+        raise argparse.ArgumentTypeError(f"'{text}' is neither a number of steps nor a fraction of an epoch") from None
+
+
 def _finetune(options: argparse.Namespace) -> int:
-    from emt_plugin.finetune import FinetuneSettings, finetune
+    from emt_plugin.finetune import FinetuneSettings, Watch, finetune
 
     catalog = Catalog.load(options.catalog)
     names = [field.name for field in fields(FinetuneSettings) if hasattr(options, field.name)]
+    options.report_to = tuple(options.report_to)
     settings = FinetuneSettings(**{name: getattr(options, name) for name in names})
+    if options.watch_stop and not options.watch:
+        raise CatalogError("--watch-stop needs image sets to look at: name them with --watch")
+    watch = None
+    if options.watch:
+        found = tuple(catalog.image_set(name) for name in options.watch)
+        watch = Watch(found, options.watch_every, options.watch_images, options.watch_tolerance, options.watch_stop, catalog)
     model, image_set = catalog.model(options.model), catalog.image_set(options.image_set)
     if model.endpoint:
         raise CatalogError(f"{options.model} is behind an endpoint, where nothing is fine-tuned; name a folder or a hub id")
     out = options.out or Path("runs") / f"{model.id}-{options.method}-{image_set.id}"
-    done = finetune(model, image_set, out, settings, options.dtype, options.device)
+    done = finetune(model, image_set, out, settings, options.dtype, options.device, watch=watch)
     if os.environ.get("RANK", "0") == "0":
         print(f"evaluate them: pytest benchmarks --model {options.model} --checkpoint '{done.folder}/checkpoint-*'")
     return 0

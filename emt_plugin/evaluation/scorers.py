@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
 
 from emt_plugin.catalog import Catalog
@@ -10,7 +11,7 @@ from emt_plugin.data import ImageSet
 from emt_plugin.errors import CouldNotRun
 from emt_plugin.evaluation.models import Model
 from emt_plugin.evaluation.observing import Observer, Seen
-from emt_plugin.scoring import Prepared, Score, Scorer, ScorerContext, Want, scorer_factory
+from emt_plugin.scoring import AnswerScorer, Prepared, Score, Scorer, ScorerContext, Want, scorer_factory
 from emt_plugin.scoring.protocol import Judge
 from emt_plugin.settings import Scoring
 from emt_plugin.store import Store
@@ -47,13 +48,8 @@ class PairScorers:
         judge: Judge | None,
     ) -> None:
         self._labels = image_set.labels
-        context = ScorerContext(
-            labels=image_set.labels,
-            stems=image_set.spec.stems,
-            frames=tuple(image_set.spec.prompt.split("{labels}")),
-            others=tuple({label: None for labels in catalog.known_labels().values() for label in labels}),
-            other_stems=catalog.known_stems(),
-            synonyms=_synonyms(image_set),
+        context = replace(
+            _context(catalog, image_set),
             rule=scoring.rule,
             calibrated=scoring.calibrated,
             neutral=lambda: self.observer.neutral(),
@@ -81,6 +77,27 @@ class PairScorers:
             for scores, observation, target in zip(found, observations, targets, strict=True):
                 scores[scorer.name] = scorer.score(observation, target, self._labels)
         return found
+
+
+def answer_scorer(catalog: Catalog, image_set: ImageSet) -> AnswerScorer:
+    """The scorer that reads answers to an image set's question, by itself.
+
+    Raises:
+        CouldNotRun: the image set has synonyms of something that is no label.
+    """
+    return AnswerScorer(_context(catalog, image_set))
+
+
+def _context(catalog: Catalog, image_set: ImageSet) -> ScorerContext:
+    """What a scorer is made from that needs no model."""
+    return ScorerContext(
+        labels=image_set.labels,
+        stems=image_set.spec.stems,
+        frames=tuple(image_set.spec.prompt.split("{labels}")),
+        others=tuple({label: None for labels in catalog.known_labels().values() for label in labels}),
+        other_stems=catalog.known_stems(),
+        synonyms=_synonyms(image_set),
+    )
 
 
 def _refuse_what_is_not_shown(scorers: Sequence[Scorer], model: Model) -> None:

@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,8 @@ from emt_plugin.catalog import ImageSetSpec, ModelSpec
 from emt_plugin.catalog.checkpoints import Provenance
 from emt_plugin.data import ImageSet, load_image_set, load_train
 from emt_plugin.errors import CouldNotRun
-from emt_plugin.finetune.settings import FinetuneSettings
+from emt_plugin.finetune.looks import read
+from emt_plugin.finetune.settings import FinetuneSettings, Watch
 from emt_plugin.models.checkpoint import Checkpoint, find
 from emt_plugin.models.devices import refuse_missing_device
 from emt_plugin.store.files import write_atomically
@@ -51,6 +52,7 @@ def finetune(
     dtype: str | None = None,
     device: str | None = None,
     say: Callable[[str], None] = print,
+    watch: Watch | None = None,
 ) -> Finetuned:
     """Fine-tune a model on the training split of an image set; a run that was killed goes on where it was.
 
@@ -65,6 +67,7 @@ def finetune(
         dtype: of the frozen weights, ``float32`` or ``bfloat16``; None for bfloat16 on an NVIDIA or AMD GPU, else float32.
         device: ``cpu`` keeps training off a GPU that is there; None for whatever accelerate finds.
         say: told what a person who waits should know.
+        watch: what is looked at on the way; None for nothing.
 
     Raises:
         CouldNotRun: the model or the images cannot be had, the folder holds another run, training diverged, or a checkpoint
@@ -96,7 +99,7 @@ def finetune(
             # transformers and peft tell each other of their deprecations.
             warnings.simplefilter("ignore")
             with _alone_in(folder):
-                _train(checkpoint, images, folder, decided, description, place, model.trust_remote_code, say)
+                _train(checkpoint, images, folder, decided, description, place, model.trust_remote_code, say, watch)
     except RuntimeError as error:
         from emt_plugin.models.transformers_backend import ran_out_of_memory
 
@@ -141,6 +144,7 @@ def _train(
     place: str,
     trust_remote_code: bool,
     say: Callable[[str], None],
+    watch: Watch | None,
 ) -> None:
     from transformers import PrinterCallback, set_seed
     from transformers.utils import logging
@@ -151,9 +155,18 @@ def _train(
     from emt_plugin.models.families import PREFIX_MODELS
     from emt_plugin.models.transformers_backend import end_tokens, load_model
 
+    _refuse_unknown_reporters(settings.report_to)
+    halted = read(folder) if watch and watch.stop else None
+    if halted and halted.stopped is not None:
+        say(f"{folder} is complete: training was stopped after {halted.stopped} steps; go on from there without --watch-stop")
+        return
+    # What they mean is settled before a large model is loaded.
+    watchers = _watchers(watch, images, say)
     logging.set_verbosity_error()
     set_seed(settings.seed)
     loaded, processor = load_model(checkpoint, "cpu", description["dtype"], trust_remote_code)
+    for watcher in watchers:
+        watcher.processor = processor
     made = with_adapter(loaded, settings, description["base"])
     rows = Conversations(images, processor, end_tokens(loaded, processor.tokenizer), checkpoint.name)
     schedule = _schedule(settings, len(rows))
@@ -172,7 +185,7 @@ def _train(
         args=arguments,
         train_dataset=rows,
         data_collator=Collator(processor, loaded.config.model_type in PREFIX_MODELS),
-        callbacks=[SaveAt(schedule.keep_at | schedule.resume_at)],
+        callbacks=[*watchers, SaveAt(schedule.keep_at | schedule.resume_at)],
     )
     if trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled:
         raise CouldNotRun("sharded training is not supported: use an accelerate configuration without DeepSpeed and FSDP")
@@ -192,7 +205,8 @@ def _train(
         if start:
             trainer.go_on_from(start)
         trainer.train(resume_from_checkpoint=str(start) if start else None)
-    if trainer.is_world_process_zero():
+    # A run that was stopped may be gone on with.
+    if trainer.is_world_process_zero() and trainer.state.global_step >= trainer.state.max_steps:
         forget_state(folder)
 
 
@@ -213,8 +227,8 @@ def _arguments(folder: Path, settings: FinetuneSettings, schedule: Schedule, pla
         seed=settings.seed,
         data_seed=settings.seed,
         save_strategy="no",
-        logging_strategy="no",
-        report_to=[],
+        logging_steps=settings.logging_steps,
+        report_to=list(settings.report_to),
         remove_unused_columns=False,
         disable_tqdm=not sys.stderr.isatty(),
         use_cpu=place == "cpu",
@@ -224,6 +238,34 @@ def _arguments(folder: Path, settings: FinetuneSettings, schedule: Schedule, pla
         gradient_checkpointing=settings.gradient_checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False} if settings.gradient_checkpointing else None,
     )
+
+
+def _watchers(watch: Watch | None, images: ImageSet, say: Callable[[str], None]) -> list[Any]:
+    """The callback that looks at some image sets, where that is asked for."""
+    if watch is None:
+        return []
+    from emt_plugin.finetune.callback import ForgettingCallback
+
+    callback = ForgettingCallback(
+        watch.image_sets, every=watch.every, images=watch.images, trained_on=[images.spec], tolerance=watch.tolerance,
+        stop=watch.stop, catalog=watch.catalog, say=say,
+    )  # fmt: skip
+    return [callback]
+
+
+def _refuse_unknown_reporters(names: Sequence[str]) -> None:
+    """Refuse what transformers cannot log to.
+
+    Raises:
+        CouldNotRun: there is no such reporter, or its package is not installed.
+    """
+    from transformers.integrations import get_reporting_integration_callbacks
+
+    try:
+        for reporter in get_reporting_integration_callbacks(list(names)):
+            reporter()
+    except (ValueError, RuntimeError, ImportError) as error:
+        raise CouldNotRun(f"--report-to {' '.join(names)} cannot be had: {error}") from None
 
 
 def _provenance(description: Mapping[str, Any], step: int, epoch: float, loss: float | None) -> Provenance:

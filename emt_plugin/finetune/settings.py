@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from emt_plugin.catalog import Catalog, ImageSetSpec
 from emt_plugin.errors import CouldNotRun
 
 Method = Literal["linear", "lora"]
@@ -42,6 +43,8 @@ class FinetuneSettings:
         resume_every: steps after which the state is saved to go on from; None for a tenth of an epoch, at least 20.
         limit: training images of each class at most; None for all.
         seed: of initial weights, order and dropout.
+        logging_steps: the mean loss is logged after so many steps.
+        report_to: what it is logged to beside ``trainer_state.json``, by transformers' names, such as ``tensorboard``.
     """
 
     method: Method = "lora"
@@ -60,6 +63,8 @@ class FinetuneSettings:
     resume_every: int | None = None
     limit: int | None = None
     seed: int = 2309
+    logging_steps: int = 10
+    report_to: tuple[str, ...] = ()
 
     def resolved(self, processes: int = 1, on_gpu: bool = False) -> FinetuneSettings:
         """The same with the defaults of the method and the machine filled in.
@@ -91,7 +96,8 @@ class FinetuneSettings:
     def as_record(self) -> dict[str, Any]:
         """Plain data, without what changes no weight."""
         found = asdict(self)
-        found.pop("resume_every")
+        for name in ("resume_every", "logging_steps", "report_to"):
+            found.pop(name)
         if self.method == "linear":
             for name in ("rank", "alpha", "dropout"):
                 found.pop(name)
@@ -99,7 +105,7 @@ class FinetuneSettings:
 
     def _checks(self) -> list[tuple[bool, str]]:
         rate = self.learning_rate
-        counts = (self.batch_size, self.device_batch_size, self.limit, self.resume_every)
+        counts = (self.batch_size, self.device_batch_size, self.limit, self.resume_every, self.logging_steps)
         return [
             (self.method not in METHODS, f"unknown method '{self.method}'; known: {', '.join(METHODS)}"),
             (self.epochs < 1, f"{self.epochs} epochs train nothing; write at least 1"),
@@ -113,3 +119,24 @@ class FinetuneSettings:
             (self.rank < 1 or self.alpha < 1, "LoRA's rank and alpha are whole numbers of at least 1"),
             (not 0 <= self.dropout < 1, f"a dropout of {self.dropout} is no fraction in [0, 1)"),
         ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What is looked at while a model is fine-tuned; see ``ForgettingCallback``.
+
+    Attributes:
+        image_sets: which; the one that is trained on is the domain.
+        every: a whole number of steps, or a fraction of an epoch as a float.
+        images: of each image set.
+        tolerance: the largest loss that is accepted, a fraction.
+        stop: stop when an image set outside the domain has lost more than that.
+        catalog: whose other image sets an answer may be a class of.
+    """
+
+    image_sets: tuple[ImageSetSpec, ...]
+    every: int | float = 0.25
+    images: int = 300
+    tolerance: float = 0.05
+    stop: bool = False
+    catalog: Catalog = field(default_factory=Catalog.load)

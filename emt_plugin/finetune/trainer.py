@@ -26,14 +26,14 @@ KEPT = ("adapter_config.json", "adapter_model.safetensors", TRAINER_STATE)
 
 
 class SaveAt(TrainerCallback):  # type: ignore[misc]
-    """Asks for the state to be saved after certain steps."""
+    """Asks for the state to be saved after certain steps, and where training stops."""
 
     def __init__(self, steps: Collection[int]) -> None:
         self._steps = frozenset(steps)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """See ``TrainerCallback``."""
-        control.should_save = state.global_step in self._steps
+        control.should_save = control.should_training_stop or state.global_step in self._steps
 
 
 class CheckpointTrainer(Trainer):  # type: ignore[misc]
@@ -41,7 +41,8 @@ class CheckpointTrainer(Trainer):  # type: ignore[misc]
 
     Args:
         folder: where checkpoints go.
-        kept: steps whose state becomes a checkpoint; what is saved after others is there to go on from, until the next.
+        kept: steps whose state becomes a checkpoint, as does that of a step after which training stops; what is saved after
+            others is there to go on from, until the next.
         provenance: what to write beside the weights, given steps, epochs and the mean loss since the checkpoint before.
         said: called with the folder of each checkpoint and its loss.
         **rest: what ``Trainer`` takes.
@@ -99,7 +100,7 @@ class CheckpointTrainer(Trainer):  # type: ignore[misc]
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         step = self.state.global_step
-        name, kept = f"{PREFIX_CHECKPOINT_DIR}-{step}", step in self._kept
+        name, kept = f"{PREFIX_CHECKPOINT_DIR}-{step}", step in self._kept or self.control.should_training_stop
         staged = self._folder / STAGING / name
         summed, steps = self._summed_loss(), step - self._since
         if kept:

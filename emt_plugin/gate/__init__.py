@@ -12,10 +12,12 @@ from emt_plugin.gate.comparison import (
     with_holm,
     with_itself,
 )
+from emt_plugin.gate.looks import Finding, findings
 from emt_plugin.gate.tolerances import Tolerance, Tolerances, TolerancesError
 
 __all__ = [
     "Comparison",
+    "Finding",
     "Reference",
     "Sequential",
     "Tolerance",
@@ -25,6 +27,7 @@ __all__ = [
     "chance_of",
     "compare",
     "compare_in_order",
+    "findings",
     "verdict_of",
     "with_holm",
     "with_itself",

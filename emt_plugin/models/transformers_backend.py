@@ -63,6 +63,7 @@ class TransformersBackend:
         store: where vision features are kept; None to keep none.
         say: told what a person who waits should know.
         generation: ``own`` for a configuration of our own, ``checkpoint`` to follow the checkpoint's.
+        loaded: the model, ready for inference, and its processor, complete; None to load them.
 
     Raises:
         CouldNotRun: transformers cannot load it, or it has no usable chat template.
@@ -79,11 +80,12 @@ class TransformersBackend:
         store: Store | None = None,
         say: Callable[[str], None] = lambda text: None,
         generation: str = "own",
+        loaded: tuple[Any, Any] | None = None,
     ) -> None:
         self.checkpoint = checkpoint
         self.device = device
         self._say = say
-        self.model, self.processor = load_model(checkpoint, device, dtype, trust_remote_code, attention)
+        self.model, self.processor = loaded or load_model(checkpoint, device, dtype, trust_remote_code, attention)
         self.dtype = str(self.model.dtype).removeprefix("torch.")
         self.attention = str(self.model.config.get_text_config(decoder=True)._attn_implementation)
         self.vision = _vision(self.model, self.processor, store or Store(Path(), "off"), checkpoint.name)
@@ -486,8 +488,11 @@ def _pad_token(model: Any, tokenizer: Any) -> int:
     return 0
 
 
-def _complete(processor: Any, model: Any) -> None:
-    """Set what an older processor leaves to the model's configuration: how many tokens an image is."""
+def complete(processor: Any, model: Any) -> None:
+    """Set what an older processor leaves to the model's configuration, how many tokens an image is, and a token to pad with."""
+    tokenizer = processor.tokenizer
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
     vision = getattr(model.config, "vision_config", None)
     for name, owner in (("patch_size", vision), ("vision_feature_select_strategy", model.config)):
         if hasattr(processor, name) and getattr(processor, name) is None and getattr(owner, name, None) is not None:
@@ -547,8 +552,5 @@ def load_model(
         from emt_plugin.models.adapter import with_adapter
 
         model = with_adapter(model, checkpoint.adapter, checkpoint.name)
-    _complete(processor, model)
-    tokenizer = processor.tokenizer
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    complete(processor, model)
     return model.to(device).eval(), processor

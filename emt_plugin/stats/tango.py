@@ -104,14 +104,18 @@ def _excess(counts: PairedCounts, gap: float) -> float:
     return counts.only_model - counts.only_reference - counts.n * gap
 
 
-def _deviation(counts: PairedCounts, gap: float) -> float:
-    """Standard deviation of the excess, with the nuisance probability at its restricted maximum likelihood."""
+def restricted_loss(counts: PairedCounts, gap: float) -> float:
+    """The most likely probability that only the reference is right on an image, where the true gap is ``gap`` (Tango's q)."""
     n, b, c = counts.n, counts.only_model, counts.only_reference
     quadratic = 2 * n
     linear = -b - c + (2 * n - b + c) * gap
     constant = -c * gap * (1 - gap)
-    q = (sqrt(max(linear * linear - 4 * quadratic * constant, 0.0)) - linear) / (2 * quadratic)
-    return sqrt(max(n * (2 * q + gap * (1 - gap)), 0.0))
+    return (sqrt(max(linear * linear - 4 * quadratic * constant, 0.0)) - linear) / (2 * quadratic)
+
+
+def _deviation(counts: PairedCounts, gap: float) -> float:
+    """Standard deviation of the excess, with the nuisance probability at its restricted maximum likelihood."""
+    return sqrt(max(counts.n * (2 * restricted_loss(counts, gap) + gap * (1 - gap)), 0.0))
 
 
 def _boundary(rejected: Callable[[float], bool], outside: float, inside: float) -> float:

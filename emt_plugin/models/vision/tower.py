@@ -109,13 +109,15 @@ class VisionTower:
     @contextmanager
     def unshelved(self) -> Iterator[None]:
         """A context in which every image is seen anew, and nothing is kept."""
-        kept = self._shelf
-        # A cached property is an entry in the instance's dictionary.
+        # A cached property is an entry in the instance's dictionary; to make it, all weights are hashed.
+        kept = vars(self).get("_shelf")
         vars(self)["_shelf"] = FeatureShelf(Store(self._store.folder, "off"), {})
         try:
             yield
         finally:
-            vars(self)["_shelf"] = kept
+            del vars(self)["_shelf"]
+            if kept is not None:
+                vars(self)["_shelf"] = kept
 
     def forget(self) -> None:
         """Let go of what is remembered in memory of the last images."""
