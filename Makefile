@@ -81,7 +81,7 @@ kills: $(INSTALLED)
 gate-doc: $(INSTALLED)
 	$(BIN)/python -m emt_plugin.gate.calibration
 
-# The tables of docs/scale.md: what an image costs beside the model; about five minutes.
+# The tables of docs/scale.md: what an image costs beside the model; about six minutes.
 scale-doc: $(INSTALLED)
 	$(BIN)/python -m emt_plugin.throughput.scale
 

@@ -338,7 +338,6 @@ WRITTEN = (
     ("predictions", "predictions", "`predictions/`"),
     ("the same, each row copied first, as before", "predictions with copies", ""),
     ("a line of the history, with reading the rows again", "history", "the history"),
-    ("the record", "record", "`run.json`"),
     ("the report, with reading the rows again", "report", "`report.html`"),
     (f"`emt merge` of {PARTS} parts by images, before it draws", "merge", "the joined run"),
 )  # fmt: skip
