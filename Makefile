@@ -93,7 +93,7 @@ gate-doc: $(INSTALLED)
 	$(BIN)/python -m emt_plugin.gate.calibration
 	$(BIN)/python -m emt_plugin.finetune.false_stops
 
-# The tables of docs/scale.md: what an image costs beside the model; about five minutes.
+# The tables of docs/scale.md: what an image costs beside the model; about six minutes.
 scale-doc: $(INSTALLED)
 	$(BIN)/python -m emt_plugin.throughput.scale
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
 from random import Random
@@ -81,15 +81,20 @@ class Size(NamedTuple):
 
 
 # What grows with the pairs, and what with the images of one, is seen between them.
-FEW, MANY, LARGE = Size(2, 4_000), Size(8, 4_000), Size(2, 16_000)
+FEW, MANY, LARGE = Size(2, 3_000), Size(8, 3_000), Size(2, 12_000)
 # As many pairs as a thousand checkpoints are, of few images: what a run of them writes and draws, as it is.
-WIDE = Size(1_000, 50)
+WIDE = Size(1_000, 20)
+
+
+@cache
+def _scorer() -> AnswerScorer:
+    return AnswerScorer(ScorerContext(LABELS, stems=("The animal is",)))
 
 
 def rows_of(pair: int, images: int) -> list[Row]:
     """Made-up rows of a pair in the fixed order, three of four answers right, by the real scorer."""
     chance = Random(pair)
-    scorer = AnswerScorer(ScorerContext(LABELS, stems=("The animal is",)))
+    scorer = _scorer()
     rows = []
     for number in range(images):
         label, said = (chance.randrange(len(LABELS)) for _ in range(2))
@@ -121,7 +126,7 @@ def begun(index: int, rows: Sequence[Row], split: int) -> PairRecord:
 
 def measured(pair: PairRecord, rows: Sequence[Row]) -> PairRecord:
     """A pair behind its last image, as a worker records it."""
-    scorer = AnswerScorer(ScorerContext(LABELS))
+    scorer = _scorer()
     chance = chance_of([row.label for row in rows], len(LABELS))
     outcomes = way(rows, ENCODER, "")
     return replace(
@@ -179,15 +184,18 @@ def work(folder: Path, pairs: int, images: int) -> Costs:
         shelves = [store.shelf(kind, {"pair": index}) for kind in ("answer", "encoder")]
         for first in range(0, images, BATCH):
             batch = rows[first : first + BATCH]
-            with costs.of("journal", lambda: (folder / "journal").iterdir()):
+            with costs.of("journal"):
                 journal.append(pair, batch)
-            with costs.of("store", lambda: (folder / "store").rglob("*.jsonl")):
+            with costs.of("store"):
                 shelves[0].put({f"{row.image}:{row.occurrence}": [row.answer, row.new_tokens] for row in batch})
                 shelves[1].put({f"{row.image}:{row.occurrence}": row.references[ENCODER.key] for row in batch})
         with costs.of("pair"):
             pair = measured(pair, rows)
         (folder / f"pair-{index}.json").write_text(pair.to_json())
-    journal.close()
+    with costs.of("journal", lambda: (folder / "journal").iterdir()):
+        journal.close()
+    with costs.of("store", lambda: (folder / "store").rglob("*.jsonl")):
+        pass
     return costs
 
 
@@ -204,12 +212,13 @@ def end(folder: Path, at_once: bool) -> Costs:
     for pair in pairs:
         with costs.of("read journals"):
             found = rows[pair.key.id]
-        with costs.of("predictions", lambda: (folder / "predictions").iterdir()):
+        with costs.of("predictions"):
             write_predictions(folder, pair.key.file_name, found)
         if not at_once:
             with costs.of("predictions with copies"):
                 _written_with_copies(folder / "copies.jsonl", found)
-    run = run_of("20260107-020000-5e7d", pairs)
+    with costs.of("predictions", lambda: (folder / "predictions").iterdir()):
+        run = run_of("20260107-020000-5e7d", pairs)
     with costs.of("history", lambda: iter([folder / "history.jsonl"])):
         append(folder / "history.jsonl", lines_of(run, rows))
     with costs.of("record", lambda: iter([folder / "run.json"])):
@@ -317,12 +326,8 @@ def _at(folder: Path, size: Size, tasks: Iterable[str]) -> Numbers:
     return found
 
 
-def measured_again(repeats: int = REPEATS) -> dict[str, tuple[float, float, float]]:
-    """Least, median and most of each number over some repeats."""
-    runs = []
-    for _ in range(repeats):
-        with tempfile.TemporaryDirectory() as folder:
-            runs.append(once(Path(folder)))
+def spread(runs: Sequence[Numbers]) -> dict[str, tuple[float, float, float]]:
+    """Least, median and most of each number."""
     return {name: (min(found), median(found), max(found)) for name in runs[0] if (found := [run[name] for run in runs])}
 
 
@@ -333,19 +338,18 @@ WRITTEN = (
     ("predictions", "predictions", "`predictions/`"),
     ("the same, each row copied first, as before", "predictions with copies", ""),
     ("a line of the history, with reading the rows again", "history", "the history"),
-    ("the record", "record", "`run.json`"),
     ("the report, with reading the rows again", "report", "`report.html`"),
     (f"`emt merge` of {PARTS} parts by images, before it draws", "merge", "the joined run"),
 )  # fmt: skip
 
 
-def costs_table(found: Mapping[str, tuple[float, float, float]]) -> str:
+def costs_table(found: Mapping[str, tuple[float, float, float]], repeats: int) -> str:
     """What one image costs, by what is done."""
     lines = ["| of one image of one pair | CPU, microseconds | bytes written | where |", "|---|---|---|---|"]
     for said, name, where in WRITTEN:
         size = f"{found[f'size {name}'][1]:,.1f}" if where else "–"
         lines.append(f"| {said} | {_range(found[f'cpu {name}'], 1e6)} | {size} | {where or '–'} |")
-    return "\n".join([*lines, "", _made()])
+    return "\n".join([*lines, "", _made(repeats)])
 
 
 def memory_table(found: Mapping[str, tuple[float, float, float]]) -> str:
@@ -412,7 +416,7 @@ def _range(values: tuple[float, float, float], scale: float = 1.0) -> str:
     return f"{middle:,.1f} ({least:,.1f} to {most:,.1f})"
 
 
-def _made() -> str:
+def _made(repeats: int) -> str:
     processor = next(
         (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
         "a CPU",
@@ -420,7 +424,7 @@ def _made() -> str:
     sizes = f"{FEW.pairs} and {MANY.pairs} pairs of {FEW.images:,} images, and {LARGE.pairs} of {LARGE.images:,}"
     return (
         f"{datetime.now(UTC):%Y-%m-%d}, one core of {processor}, Python {platform.python_version()}: median, least and most of "
-        f"{REPEATS} repeats. What more images cost more, between {sizes}, so that nothing is counted that a run costs anyway."
+        f"{repeats} repeats. What more images cost more, between {sizes}, so that nothing is counted that a run costs anyway."
     )
 
 
@@ -428,6 +432,12 @@ if __name__ == "__main__":
     if sys.argv[1:]:
         do(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
     else:
-        numbers = measured_again()
-        put_between(DOCUMENT, "costs", COMMAND, f"{costs_table(numbers)}\n\n{memory_table(numbers)}")
-        put_between(DOCUMENT, "plan", COMMAND, plan_table(numbers))
+        runs: list[Numbers] = []
+        for _ in range(REPEATS):
+            with tempfile.TemporaryDirectory() as folder:
+                runs.append(once(Path(folder)))
+            numbers = spread(runs)
+            costs = f"{costs_table(numbers, len(runs))}\n\n{memory_table(numbers)}"
+            put_between(DOCUMENT, "costs", COMMAND, costs)
+            put_between(DOCUMENT, "plan", COMMAND, plan_table(numbers))
+            print(f"{len(runs)} of {REPEATS}", flush=True)
