@@ -15,7 +15,8 @@ from emt_plugin.records import PairKey, PairRecord, RunPlace
 from emt_plugin.records.adjusting import adjusted
 from emt_plugin.report.words.verdicts import verdict_line
 from emt_plugin.session.asked import Asked, Options
-from emt_plugin.session.ending import Beginning, all_pairs, begin, incomplete, record_of, rows_of, write_run
+from emt_plugin.session.ending import Beginning, all_pairs, begin, incomplete, record_of, rows_of, status_of, write_run
+from emt_plugin.session.engines import engine_of
 from emt_plugin.session.environment import call, describe
 from emt_plugin.session.options import build_settings
 from emt_plugin.settings import Settings, pair_key
@@ -44,6 +45,7 @@ def evaluate(
     limit: int | None = None,
     images: str | Sequence[str] | None = None,
     repeat: int | None = None,
+    half: Literal[1, 2] | None = None,
     early_stop: bool = False,
     tolerance: float | None = None,
     tolerances: Name | None = None,
@@ -57,6 +59,11 @@ def evaluate(
     store: Literal["use", "refresh", "off"] | None = None,
     store_dir: Name | None = None,
     store_size: int | str | None = None,
+    engine: Literal["process", "ray"] | None = None,
+    actors: int | None = None,
+    actor_gpus: float | None = None,
+    actor_cpus: float | None = None,
+    actor_wait: float | None = None,
     compare: Name | None = None,
     history: Name | None = None,
     report: Literal["single", "dir"] | None = None,
@@ -88,6 +95,7 @@ def evaluate(
         limit: images of each set, the first in the fixed order.
         images: beginnings of the hashes of the only images.
         repeat: how often each image is measured.
+        half: one half of the images alone; ``emt mend`` chooses by 1 and promises on 2.
         early_stop: stop at the first image that settles the verdict.
         tolerance: the largest loss that passes, a fraction in (0, 1); sets accepted losses aside.
         tolerances: TOML file of tolerances and accepted losses.
@@ -101,6 +109,11 @@ def evaluate(
         store: ``use`` what was computed before, ``refresh`` it, or keep nothing with ``off``.
         store_dir: where computed results are kept.
         store_size: bytes that stored vision features may take.
+        engine: where models run: in this ``process``, or with ``ray`` in actors of a Ray cluster.
+        actors: how many of them.
+        actor_gpus: GPUs of each.
+        actor_cpus: CPUs of each.
+        actor_wait: seconds to wait where the cluster has room for none.
         compare: an earlier run to set it beside: folder, id, the beginning of one, or ``latest``.
         history: file that the run is appended to.
         report: ``single`` for one file, ``dir`` for a page with assets beside it.
@@ -182,7 +195,7 @@ def _measured(settings: Settings, folder: Path) -> Iterable[PairRecord]:
     def say(text: str) -> None:
         LOG.info("%s", text)
 
-    evaluator = Evaluator(settings, RunPlace(folder, "main"), say, told_progress(say))
+    evaluator = Evaluator(settings, RunPlace(folder, "main"), say, told_progress(say), engine_of(settings, say))
     try:
         for model, image_set in settings.pairs:
             key = pair_key(model, image_set)
@@ -190,7 +203,7 @@ def _measured(settings: Settings, folder: Path) -> Iterable[PairRecord]:
                 found = evaluator.model(model)
                 yield evaluator.measure(found, evaluator.image_set(image_set))
             except CouldNotRun as error:
-                yield PairRecord(key, status="could-not-run", reason=str(error))
+                yield PairRecord(key, status=status_of(error), reason=str(error))
             except Exception as error:
                 LOG.exception("%s: could not run", key.id)
                 yield PairRecord(key, status="could-not-run", reason=f"{type(error).__name__}, see its traceback in the log")

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import argparse
 import math
-import platform
-import shlex
 import sys
-from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from emt_plugin import __version__
 from emt_plugin.catalog import Catalog, CatalogError
 from emt_plugin.catalog.checkpoints import one_checkpoint, readable_id
 from emt_plugin.errors import CouldNotRun
 from emt_plugin.gate import Tolerances, TolerancesError
 from emt_plugin.gate.exit_code import INCOMPLETE, USAGE
 from emt_plugin.gate.tolerances import parse_tolerance
+from emt_plugin.session.environment import command, describe
 from emt_plugin.settings import DEFAULT_LIMIT, DTYPES, Compute, Reporting, Settings, Storing
 from emt_plugin.store import DEFAULT_FOLDER, MODES
 
@@ -27,7 +23,6 @@ if TYPE_CHECKING:
     from emt_plugin.finetune.mending.mend import Plan
 
 POLICY = Path("benchmarks/tolerances.toml")
-PACKAGES = ("torch", "transformers", "peft", "tokenizers", "safetensors", "pillow")
 DEFAULT_ALPHAS = "0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1"
 MOST_ALPHAS = 100
 
@@ -67,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
         print(
             f"mending {plan.tuned} of {plan.base.name}: {len(plan.alphas)} states, in the domain {', '.join(plan.trained_on)}"
         )
-        done = mend(plan, environment=_environment(sys.argv[1:]))
+        done = mend(plan, environment=describe(Path.cwd(), command("emt", sys.argv[1:], Path.home())))
     except (CatalogError, TolerancesError) as error:
         # 1 would read as a verdict.
         print(f"emt: {error}", file=sys.stderr)
@@ -161,20 +156,3 @@ def _count(text: str | None, name: str) -> int | None:
     if not text.isdecimal() or int(text) < 1:
         raise CatalogError(f"{name} {text} is not a number of images; write a whole number of at least 1")
     return int(text)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _environment(arguments: Sequence[str]) -> dict[str, Any]:
-    return {
-        "pytest_emt": __version__,
-        "python": platform.python_version(),
-        "packages": {name: found for name in PACKAGES if (found := _version(name))},
-        "platform": f"{platform.system()} {platform.machine()}",
-        "command": shlex.join(["emt", *arguments]),
-    }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,15 +13,15 @@ import pytest
 from emt_plugin.catalog.catalog import Spec, suffixed
 from emt_plugin.errors import CouldNotRun, ForgettingError
 from emt_plugin.pytest_plugin.activation import settings_of
-from emt_plugin.pytest_plugin.link import record, status_of
+from emt_plugin.pytest_plugin.link import record
+from emt_plugin.session.ending import status_of
+from emt_plugin.session.engines import engine_of
 from emt_plugin.settings import pair_key
 
 if TYPE_CHECKING:
     from emt_plugin.data import ImageSet
     from emt_plugin.evaluation import Evaluator, Model
-    from emt_plugin.evaluation.engine import Engine
     from emt_plugin.records import PairRecord
-    from emt_plugin.settings import Settings
     from emt_plugin.throughput.workload import Workload
 
 
@@ -118,19 +118,9 @@ def _emt_gate(pytestconfig: pytest.Config) -> Iterator[Gate]:
 
     progress = terminal_progress(capture.global_and_fixture_disabled)
     settings = settings_of(pytestconfig)
-    evaluator = Evaluator(settings, place_of(pytestconfig), say, progress, _engine(settings, say))
+    evaluator = Evaluator(settings, place_of(pytestconfig), say, progress, engine_of(settings, say))
     yield Gate(pytestconfig, evaluator)
     evaluator.close()
-
-
-def _engine(settings: Settings, say: Callable[[str], None]) -> Engine | None:
-    """Where models run; None for this process."""
-    if settings.cluster is None:
-        return None
-    from emt_plugin.cluster import RayEngine
-
-    base = settings.reference if settings.trajectories else None
-    return RayEngine(settings.cluster, settings.catalog, say, lambda spec: settings.reference_kind(spec) == "encoder", base)
 
 
 @pytest.fixture

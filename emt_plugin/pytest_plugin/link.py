@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from emt_plugin.catalog import CatalogError, ImageSetSpec, ModelSpec
-from emt_plugin.errors import CouldNotRun, Crashed, ForgettingError, one_line
+from emt_plugin.errors import CouldNotRun, ForgettingError, one_line
 from emt_plugin.gate import TolerancesError
 from emt_plugin.records import PairKey, PairRecord
 from emt_plugin.records.record import Status
+from emt_plugin.session.ending import status_of
 from emt_plugin.settings import pair_key
 
 MEASURED: pytest.StashKey[list[PairRecord]] = pytest.StashKey()
@@ -74,11 +75,6 @@ def attach(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestRe
         report.when = "setup"
     if pairs:
         setattr(report, PAYLOAD, json.dumps([pair.to_json() for pair in pairs], allow_nan=False))
-
-
-def status_of(error: BaseException | None) -> Status:
-    """The status of a pair without a measurement, by what was raised."""
-    return "crashed" if isinstance(error, Crashed) else "could-not-run"
 
 
 def _reason(report: pytest.TestReport, error: BaseException | None) -> str:

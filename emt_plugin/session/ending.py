@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from emt_plugin.analysis import Trajectory
-from emt_plugin.errors import UsageError, one_line
+from emt_plugin.errors import Crashed, UsageError, one_line
 from emt_plugin.gate.exit_code import INCOMPLETE, STOPPED
 from emt_plugin.records import (
     Flip,
@@ -28,6 +28,7 @@ from emt_plugin.records import (
     write_predictions,
 )
 from emt_plugin.records.adjusting import why_incomplete
+from emt_plugin.records.record import Status
 from emt_plugin.runs.folder import Claim, claimed
 from emt_plugin.settings import Settings
 
@@ -192,6 +193,11 @@ def write_run(run: RunRecord, rows: OnePairAtATime, settings: Settings, folder: 
     run, flipped = _beside_earlier(run, rows, settings)
     _write(run, rows, flipped, settings, folder)
     return _remembered(run, rows, settings, folder)
+
+
+def status_of(error: BaseException | None) -> Status:
+    """The status of a pair without a measurement, by what was raised."""
+    return "crashed" if isinstance(error, Crashed) else "could-not-run"
 
 
 def incomplete(run: RunRecord, reason: str) -> RunRecord:
