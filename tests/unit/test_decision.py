@@ -52,6 +52,8 @@ def by_accepted_loss(pair: PairRecord) -> PairRecord:
     [
         (judged(make_pair(90, 0)), "Release", "pass"),
         (judged(by_accepted_loss(make_pair(80, 9))), "Release, with 1 accepted loss", "pass"),
+        (judged(*(of_model(name, make_pair(90, 0)) for name in "xy")), "Release: all 2 models passed", "pass"),
+        (judged(), "Do not release yet: nothing was compared", "open"),
         (judged(make_pair(90, 0), code=1), "Do not release yet: something beside the gate failed", "open"),
         (judged(make_pair(60, 30), code=1), "Do not release: model is below its encoder on images", "fail"),
         (

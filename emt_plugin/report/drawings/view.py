@@ -69,7 +69,9 @@ class Number:
     """The one number: the largest loss of the run."""
 
     value: str
-    of: str
+    what: str
+    interval: str
+    tolerance: str
     pair: str
     anchor: str
 
@@ -186,8 +188,14 @@ def _number(run: RunRecord) -> Number | None:
         return None
     pair, comparison = min(failed or known, key=lambda found: found[1].gap)
     kind = "largest loss" if comparison.gap < 0 else "smallest gain" if comparison.gap > 0 else "largest loss"
-    said = f"{kind}, 90% interval {words.interval(comparison)}, tolerance {100 * comparison.tolerance.value:.3g}"
-    return Number(words.points(comparison.gap), said, pair.key.id, anchor(pair.key.file_name))
+    return Number(
+        value=words.points(comparison.gap),
+        what=kind,
+        interval=words.interval(comparison),
+        tolerance=f"{100 * comparison.tolerance.value:.3g}",
+        pair=pair.key.id,
+        anchor=anchor(pair.key.file_name),
+    )
 
 
 def _changes(changes: RunChanges, run: RunRecord) -> ChangesView:

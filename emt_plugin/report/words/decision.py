@@ -48,7 +48,7 @@ def _tone(run: RunRecord, gating: Gating) -> str:
         return "missing"
     if _of(gating, "FAIL"):
         return "fail"
-    return "pass" if not _of(gating, "INCONCLUSIVE") and run.exit_code == 0 else "open"
+    return "pass" if gating and not _of(gating, "INCONCLUSIVE") and run.exit_code == 0 else "open"
 
 
 def _title(run: RunRecord, gating: Gating) -> str:
@@ -60,6 +60,8 @@ def _title(run: RunRecord, gating: Gating) -> str:
         return f"Do not release: {_short_of(run, failed)}{f', and {_unmeasured(run, missing)}' if missing else ''}"
     if missing:
         return f"Do not release yet: {_unmeasured(run, missing)}"
+    if not gating:
+        return "Do not release yet: nothing was compared"
     if not run.complete:
         return "Do not release yet: something went wrong in the run"
     if _of(gating, "INCONCLUSIVE"):
@@ -67,7 +69,9 @@ def _title(run: RunRecord, gating: Gating) -> str:
     if run.exit_code:
         return "Do not release yet: something beside the gate failed"
     accepted = sum(comparison.by_accepted_loss for _, comparison in gating)
-    return f"Release, with {accepted} accepted {'loss' if accepted == 1 else 'losses'}" if accepted else "Release"
+    every = len({_name(pair) for pair in run.pairs})
+    said = "Release" if every == 1 else f"Release: all {every} models passed"
+    return f"{said}, with {accepted} accepted {'loss' if accepted == 1 else 'losses'}" if accepted else said
 
 
 def _to_keep(run: RunRecord) -> str:
@@ -158,27 +162,34 @@ def _plain(run: RunRecord, gating: Gating) -> str:
     if run.trajectories and run.complete:
         return _along(run.trajectories[0]) if len(run.trajectories) == 1 else ""
     if failed:
-        return _far_below(*min(failed, key=lambda found: found[1].gap))
+        pair, comparison = min(failed, key=lambda found: found[1].gap)
+        return _far_below(pair, comparison, _who(run, pair))
     if missing:
         names = _and(list(dict.fromkeys(pair.key.image_set for pair in missing)))
         return f"Nothing is known of {names}, and a result that is missing is no pass."
     if not run.complete:
         return "Every pair has its verdict, and what went wrong beside them may have touched them: run it again."
     if unsettled:
-        return _may_be_either(*min(unsettled, key=lambda found: found[1].gap))
-    return _good_enough(gating)
+        pair, comparison = min(unsettled, key=lambda found: found[1].gap)
+        return _may_be_either(pair, comparison, _who(run, pair))
+    return _good_enough(run, gating)
 
 
-def _far_below(pair: PairRecord, comparison: Comparison) -> str:
+def _who(run: RunRecord, pair: PairRecord) -> str:
+    """How a model is called in a sentence: by its name where there are several."""
+    return "it" if len({_name(other) for other in run.pairs}) == 1 else _name(pair)
+
+
+def _far_below(pair: PairRecord, comparison: Comparison, who: str) -> str:
     model, reference = _rights(comparison)
     chance = "which may be chance among so many pairs" if comparison.may_be_chance else "and unlikely to be chance"
     return (
-        f"On {pair.key.image_set} it gets {model} right where {_reference(comparison)} gets {reference}: that is worse "
+        f"On {pair.key.image_set} {who} gets {model} right where {_reference(comparison)} gets {reference}: that is worse "
         f"by more than the {_tolerances([comparison])} that are tolerated, {chance}."
     )
 
 
-def _may_be_either(pair: PairRecord, comparison: Comparison) -> str:
+def _may_be_either(pair: PairRecord, comparison: Comparison, who: str) -> str:
     if comparison.nothing_to_forget:
         return f"On {pair.key.image_set} {nothing_to_forget(comparison)}."
     model, reference = _rights(comparison)
@@ -186,19 +197,20 @@ def _may_be_either(pair: PairRecord, comparison: Comparison) -> str:
     if comparison.n_needed and comparison.n < comparison.n_needed <= pair.n_split and not comparison.sequential:
         limit = f" --emt-limit {comparison.n_needed} would tell."
     return (
-        f"On {pair.key.image_set} it gets {model} right and {_reference(comparison)} {reference}: from {comparison.n:,} "
+        f"On {pair.key.image_set} {who} gets {model} right and {_reference(comparison)} {reference}: from {comparison.n:,} "
         f"images nobody can say whether it is worse by more than the {_tolerances([comparison])} that are tolerated.{limit}"
     )
 
 
-def _good_enough(gating: Gating) -> str:
+def _good_enough(run: RunRecord, gating: Gating) -> str:
     if not gating:
         return "Nothing was compared."
     sets = list(dict.fromkeys(pair.key.image_set for pair, _ in gating))
     where = f"On {sets[0]}" if len(sets) == 1 else f"On each of the {len(sets)} image sets"
     whose = list(dict.fromkeys(_reference(comparison) for _, comparison in gating))
+    who = "it" if len({_name(pair) for pair in run.pairs}) == 1 else "each model"
     return (
-        f"{where} it gets as many images right as {' or '.join(whose[:2])}, or fewer by no more than the "
+        f"{where} {who} gets as many images right as {' or '.join(whose[:2])}, or fewer by no more than the "
         f"{_tolerances([comparison for _, comparison in gating])} that are tolerated; a model that is worse than that would "
         f"pass by luck about once in 20 times."
     )
