@@ -4,13 +4,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := workers,throughput,finetune,test,zoo
+EXTRAS := workers,throughput,finetune,test,zoo,docs
 INSTALLED := $(VENV)/.installed
 # The bundled models and image sets need no hub; the suite's own tests must not reach for one either.
 OFFLINE := HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1
 ARGS ?=
 
-.PHONY: bench test more test-all lowest core lint browser study throughput kills gate-doc models-doc zoo adapters wheel clean
+.PHONY: bench test more test-all lowest core lint browser docs study throughput kills gate-doc models-doc zoo adapters wheel clean
 
 bench: $(INSTALLED)
 	$(OFFLINE) $(BIN)/pytest benchmarks $(ARGS)
@@ -60,18 +60,21 @@ lint: $(INSTALLED)
 browser: $(INSTALLED)
 	$(OFFLINE) EMT_BROWSER=full EMT_BROWSER_REQUIRED=1 EMT_SCREENSHOTS=build/screenshots $(BIN)/pytest tests/browser $(ARGS)
 
-# The bundled fine-tuning runs, checkpoint by checkpoint, and the tables of them in README.md and docs/study.md.
+# The site of README.md and docs/, in build/site; a link or an anchor that leads nowhere ends it.
+docs: $(INSTALLED)
+	$(BIN)/mkdocs build --strict --quiet
+
+# The bundled fine-tuning runs, checkpoint by checkpoint, and the tables of them in docs/study.md.
 # Checkpoints that forgot are what it is for, so verdicts of FAIL and INCONCLUSIVE (1 and 7) do not end it.
 study: $(INSTALLED)
 	$(OFFLINE) $(BIN)/pytest benchmarks -n 2 --model llava-mini --checkpoint 'fixtures/mini/adapters/*/*' \
 		--emt-reports build/study $(ARGS); code=$$?; test $$code = 0 -o $$code = 1 -o $$code = 7
-	$(BIN)/emt study "$$(ls -td build/study/*/ | head -1)" --write README.md
 	$(BIN)/emt study "$$(ls -td build/study/*/ | head -1)" --write docs/study.md
 
-# What the suite costs, and the README's table of it; about ten minutes on two cores that do nothing else.
+# What the suite costs, and the table of it in docs/throughput.md; about ten minutes on two cores that do nothing else.
 throughput: $(INSTALLED)
 	$(OFFLINE) $(BIN)/pytest benchmarks --emt-throughput --benchmark-json=throughput.json $(ARGS)
-	$(BIN)/emt throughput throughput.json --write README.md
+	$(BIN)/emt throughput throughput.json --write docs/throughput.md
 
 # A run killed twenty times in a row, without workers and with two; `make test` does it less often.
 kills: $(INSTALLED)
