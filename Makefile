@@ -62,7 +62,7 @@ browser: $(INSTALLED)
 
 # The site of README.md and docs/, in build/site; a link or an anchor that leads nowhere ends it.
 docs: $(INSTALLED)
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # The bundled fine-tuning runs, checkpoint by checkpoint, and the tables of them in docs/study.md.
 # Checkpoints that forgot are what it is for, so verdicts of FAIL and INCONCLUSIVE (1 and 7) do not end it.
