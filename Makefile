@@ -23,7 +23,7 @@ test: $(INSTALLED) lint
 
 # Of what `make test` leaves out, what a change to the gate is most likely to break.
 MORE := tests/test_installed.py tests/test_workflows.py $(addprefix tests/plugin/test_,gate_runs.py home.py early_stop.py kills.py \
-	workers_and_crashes.py scorer_runs.py) tests/compute/test_judge.py
+	workers_and_crashes.py scorer_runs.py readme_commands.py their_repo.py) tests/compute/test_judge.py
 
 more: $(INSTALLED)
 	$(TESTS) -m 'thorough and not wide' $(MORE) $(ARGS)

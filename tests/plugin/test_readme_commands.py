@@ -1,9 +1,9 @@
 """Every command of README.md and the tutorials: known in `make test`, and those of README.md carried out, in their order.
 
-Carried out on fewer images, and in a checkout where the bundled models and runs stand for those that a reader has. Three kinds are not:
-what needs a model of the hub is collected; `make` would install and run everything again, which is what CI does with the same
-words, so make is asked whether it knows how; pip is asked what it would install. `--pyargs emt_plugin.benchmarks` is
-`benchmarks` here, and itself in the tests of the wheel.
+Carried out on fewer images, and in a checkout where the bundled models and runs stand for those that a reader has. Three kinds
+are not: what needs a model of the hub is collected; `make` would install and run everything again, which is what CI does with
+the same words, so make is asked whether it knows how; pip is asked what it would install. `--pyargs emt_plugin.benchmarks`
+is `benchmarks` here, and itself in the tests of the wheel.
 """
 
 from __future__ import annotations
@@ -105,7 +105,9 @@ def test_a_command_is_known(command: Command, checkout: Checkout) -> None:
         case "emt":
             assert _parser().parse_args(command.words[1:]).command
         case "make":
-            done = subprocess.run(["make", "-n", *command.words[1:]], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                ["make", "-n", *command.words[1:]], cwd=REPOSITORY, capture_output=True, text=True, check=False
+            )
             assert done.returncode == 0, done.stderr
         case "pip":
             assert command.words[:2] == ("pip", "install")
