@@ -126,7 +126,7 @@ def test_the_extras_that_the_readme_installs_exist(tmp_path: Path) -> None:
 
 @pytest.mark.thorough
 def test_the_readme_is_carried_out(checkout: Checkout) -> None:
-    store = {"PYTEST_ADDOPTS": f"{FEW} --emt-store-dir {shlex.quote(str(checkout.folder / 'store'))}"}
+    store = {"PYTEST_ADDOPTS": f"{FEW} --emt-store-dir={shlex.quote(str(checkout.folder / 'store'))}"}
     ran = []
     for command in commands("README.md"):
         begins = " ".join(command.words[:2])

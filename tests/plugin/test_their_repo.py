@@ -27,7 +27,7 @@ def run(folder: Path, store: Path, *more: str) -> Run:
     assert program == "pytest"
     variables = {
         "PYTHONPATH": str(REPOSITORY),
-        "PYTEST_ADDOPTS": f"-p no:benchmark -p no:hypothesispytest --emt-store-dir {store}",
+        "PYTEST_ADDOPTS": f"-p no:benchmark -p no:hypothesispytest --emt-store-dir={store}",
     }
     return in_a_process(folder, (*arguments, *more), variables)
 
