@@ -4,13 +4,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := workers,throughput,finetune,test,zoo
+EXTRAS := workers,throughput,finetune,test,zoo,docs
 INSTALLED := $(VENV)/.installed
 # The bundled models and image sets need no hub; the suite's own tests must not reach for one either.
 OFFLINE := HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1
 ARGS ?=
 
-.PHONY: bench test more test-all lowest core lint browser study mending throughput kills gate-doc scale-doc models-doc api-doc zoo adapters wheel clean
+.PHONY: bench test more test-all lowest core lint browser docs study mending throughput kills gate-doc scale-doc models-doc api-doc zoo adapters wheel clean
 
 bench: $(INSTALLED)
 	$(OFFLINE) $(BIN)/pytest benchmarks $(ARGS)
@@ -23,7 +23,7 @@ test: $(INSTALLED) lint
 
 # Of what `make test` leaves out, what a change to the gate is most likely to break.
 MORE := tests/test_installed.py tests/test_workflows.py $(addprefix tests/plugin/test_,gate_runs.py home.py early_stop.py kills.py \
-	workers_and_crashes.py scorer_runs.py ray.py) tests/compute/test_judge.py
+	workers_and_crashes.py scorer_runs.py ray.py readme_commands.py their_repo.py) tests/compute/test_judge.py
 
 more: $(INSTALLED)
 	$(TESTS) -m 'thorough and not wide' $(MORE) $(ARGS)
@@ -60,12 +60,15 @@ lint: $(INSTALLED)
 browser: $(INSTALLED)
 	$(OFFLINE) EMT_BROWSER=full EMT_BROWSER_REQUIRED=1 EMT_SCREENSHOTS=build/screenshots $(BIN)/pytest tests/browser $(ARGS)
 
-# The bundled fine-tuning runs, checkpoint by checkpoint, and the tables of them in README.md and docs/study.md.
+# The site of README.md and docs/, in build/site; a link or an anchor that leads nowhere ends it.
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# The bundled fine-tuning runs, checkpoint by checkpoint, and the tables of them in docs/study.md.
 # Checkpoints that forgot are what it is for, so verdicts of FAIL and INCONCLUSIVE (1 and 7) do not end it.
 study: $(INSTALLED)
 	$(OFFLINE) $(BIN)/pytest benchmarks -n 2 --model llava-mini --checkpoint 'fixtures/mini/adapters/*/*' \
 		--emt-reports build/study $(ARGS); code=$$?; test $$code = 0 -o $$code = 1 -o $$code = 7
-	$(BIN)/emt study "$$(ls -td build/study/*/ | head -1)" --write README.md
 	$(BIN)/emt study "$$(ls -td build/study/*/ | head -1)" --write docs/study.md
 
 # The bundled runs that forget, mended, and what that recovers in docs/mending.md. Where no alpha helps or a promise is not settled
@@ -79,10 +82,10 @@ mending: $(INSTALLED)
 		test $$code = 0 -o $$code = 1 -o $$code = 7 || exit $$code; \
 		$(BIN)/emt study build/mending/$$run/reports/*/ --write docs/mending.md || exit; done
 
-# What the suite costs, and the README's table of it; about ten minutes on two cores that do nothing else.
+# What the suite costs, and the table of it in docs/throughput.md; about ten minutes on two cores that do nothing else.
 throughput: $(INSTALLED)
 	$(OFFLINE) $(BIN)/pytest benchmarks --emt-throughput --benchmark-json=throughput.json $(ARGS)
-	$(BIN)/emt throughput throughput.json --write README.md
+	$(BIN)/emt throughput throughput.json --write docs/throughput.md
 
 # A run killed twenty times in a row, without workers and with two; `make test` does it less often.
 kills: $(INSTALLED)

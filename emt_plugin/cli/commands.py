@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     schema.add_argument("--write", type=Path, metavar="FILE", help="write it to this file")
     timings = add("throughput", _throughput, "show the timings of a run with --emt-throughput as a table")
     timings.add_argument("file", type=Path, metavar="JSON", help="what --benchmark-json wrote")
-    timings.add_argument("--write", type=Path, metavar="README", help="put the table between its marks in this file")
+    timings.add_argument("--write", type=Path, metavar="FILE", help="put the table between its marks in this file")
     served = add("serve", _serve, "serve answer(image, question) -> str as a model behind an endpoint, see docs/endpoints.md")
     serve.add_arguments(served)
     store = add("store", _store, "show what the store holds, or make it smaller")

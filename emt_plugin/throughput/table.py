@@ -1,4 +1,4 @@
-"""The README's performance table, written from the JSON that pytest-benchmark leaves."""
+"""The performance table of docs/throughput.md, written from the JSON that pytest-benchmark leaves."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def table(path: Path) -> str:
     return "\n".join([*HEAD, *rows, "", *engines, made])
 
 
-def write(path: Path, readme: Path) -> None:
-    """Put the table between its marks in a README.
+def write(path: Path, document: Path) -> None:
+    """Put the table between its marks in a document.
 
     Raises:
         TimingsError: the file holds no timings.
-        MarksError: the README has no marks.
+        MarksError: the document has no marks.
     """
-    put_between(readme, "throughput", "emt throughput", table(path))
+    put_between(document, "throughput", "emt throughput", table(path))
 
 
 def _rows(timing: Mapping[str, Any]) -> list[str]:

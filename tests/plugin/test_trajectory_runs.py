@@ -104,12 +104,14 @@ def test_two_runs_at_once_have_names_that_tell_them_apart(run: Start, tmp_path: 
     # The domain of one is elsewhere for the other; what was not evaluated is in no domain.
     assert [found["trained_on"] for found in done.record["trajectories"]] == [["emoji-mini"], []]
     assert any(pair["checkpoint"] == f"lora-fashion.checkpoint-{steps_of(LORA)[0]}" for pair in done.record["pairs"])
-    document = tmp_path / "README.md"
-    document.write_text("before\n<!-- study: written by `emt study` -->\nold\n<!-- /study -->\nafter\n")
+    document = tmp_path / "study.md"
+    in_full = "<!-- study in full: written by `emt study` -->\nold\n<!-- /study in full -->\n"
+    document.write_text(f"before\n<!-- study: written by `emt study` -->\nold\n<!-- /study -->\nafter\n{in_full}")
     assert main(["study", str(done.place), "--write", str(document)]) == 0
     text = document.read_text()
     assert text.startswith("before\n<!-- study")
-    assert "| emoji-mini | linear |" in text
+    assert "| emoji-mini | linear |" in text.split("<!-- study in full")[0]
+    assert "### linear-emoji" in text.split("<!-- study in full")[1]
     assert "old" not in text
 
 

@@ -1,4 +1,4 @@
-"""The performance table: what is in the JSON is what is in the README, between its marks."""
+"""The performance table: what is in the JSON is what is in the document, between its marks."""
 
 from __future__ import annotations
 
@@ -61,23 +61,23 @@ def test_the_table(timings: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_it_goes_between_its_marks_and_touches_nothing_else(timings: Path, tmp_path: Path) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    assert main(["throughput", str(timings), "--write", str(readme)]) == 0
-    once = readme.read_text()
+    document = tmp_path / "throughput.md"
+    document.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    assert main(["throughput", str(timings), "--write", str(document)]) == 0
+    once = document.read_text()
     assert once.startswith(f"before\n{BEGIN}\n| |")
     assert once.endswith(f"\n{END}\nafter\n")
     assert "old" not in once
-    assert main(["throughput", str(timings), "--write", str(readme)]) == 0
-    assert readme.read_text() == once
+    assert main(["throughput", str(timings), "--write", str(document)]) == 0
+    assert document.read_text() == once
 
 
 def test_what_is_wrong_is_one_sentence(timings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text("no marks")
-    assert main(["throughput", str(timings), "--write", str(readme)]) == 1
+    document = tmp_path / "throughput.md"
+    document.write_text("no marks")
+    assert main(["throughput", str(timings), "--write", str(document)]) == 1
     assert "has no place for the table" in capsys.readouterr().err
-    assert main(["throughput", str(readme)]) == 1
+    assert main(["throughput", str(document)]) == 1
     assert "holds no timings" in capsys.readouterr().err
     assert main(["throughput", str(tmp_path / "none.json")]) == 1
     assert "pytest benchmarks --emt-throughput --benchmark-json=" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The trajectories of a run as Markdown tables, short for a README and in full."""
+"""The trajectories of a run as Markdown tables, in short and in full."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def full_tables(run: RunRecord) -> str:
 
 
 def write(folder: Path, document: Path) -> None:
-    """Put the tables of the run in ``folder`` into a document, whichever of the two it has marks for.
+    """Put the tables of the run in ``folder`` into a document: in short, in full or both, as it has marks for.
 
     Those of ``emt mend`` go between marks of their own for each checkpoint.
 
@@ -67,8 +67,10 @@ def write(folder: Path, document: Path) -> None:
     if _runs(run)[0].mending:
         put_between(document, f"mending {_runs(run)[0].name}", COMMAND, full_tables(run))
         return
-    in_full = marks(FULL, COMMAND)[0] in document.read_text(encoding="utf-8")
-    put_between(document, FULL if in_full else SHORT, COMMAND, full_tables(run) if in_full else short_table(run))
+    tables = {SHORT: short_table(run), FULL: full_tables(run)}
+    text = document.read_text(encoding="utf-8")
+    for name in [name for name in tables if marks(name, COMMAND)[0] in text] or [SHORT]:
+        put_between(document, name, COMMAND, tables[name])
 
 
 def _runs(run: RunRecord) -> tuple[Trajectory, ...]:
