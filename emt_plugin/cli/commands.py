@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     served = add("serve", _serve, "serve answer(image, question) -> str as a model behind an endpoint, see docs/endpoints.md")
     serve.add_arguments(served)
     store = add("store", _store, "show what the store holds, or make it smaller")
-    store.add_argument("action", choices=("show", "prune"), help="show, or prune: shelves not used for longest go first")
+    store.add_argument("action", choices=("show", "prune"), help="show, or prune: cache entries not used for longest go first")
     store.add_argument("--dir", type=Path, default=Path(DEFAULT_FOLDER), metavar="DIR", help=f"the store [{DEFAULT_FOLDER}]")
     store.add_argument("--older-than", type=float, metavar="DAYS", help="prune what was not used for so many days")
     store.add_argument("--max-size", metavar="BYTES", help="then prune until no more than this is left, such as 5GB")
@@ -300,7 +300,7 @@ def _store(options: argparse.Namespace) -> int:
         return 0
     for kind in dict.fromkeys(shelf.kind for shelf in sorted(found, key=lambda shelf: shelf.kind)):
         of_kind = [shelf for shelf in found if shelf.kind == kind]
-        print(f"{kind}: {len(of_kind)} shelves, {sizes.words(sum(shelf.size for shelf in of_kind))}")
+        print(f"{kind}: {len(of_kind)} cache entries, {sizes.words(sum(shelf.size for shelf in of_kind))}")
         for shelf in of_kind:
             about = ", ".join(f"{key} {value}" for key, value in sorted(shelf.about.items()))
             last = datetime.fromtimestamp(shelf.last_used, UTC)
@@ -318,5 +318,5 @@ def _prune(options: argparse.Namespace) -> int:
     most = 0 if options.all else sizes.parsed(options.max_size) if options.max_size else None
     older_than = None if options.older_than is None else options.older_than * 24 * 3600
     gone = prune(options.dir, older_than, most, options.kind)
-    print(f"{gone.shelves} shelves went, {sizes.words(gone.size)}")
+    print(f"{gone.shelves} cache entries deleted, {sizes.words(gone.size)}")
     return 0

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from emt_plugin.errors import CouldNotRun
+from emt_plugin.store.sizes import words
 
 POLL_SECONDS = 0.5
 # Activations, cache and allocator slack beside the weights.
@@ -66,7 +67,7 @@ def take(
     needed = int(size * HEADROOM)
     if needed > budget:
         raise CouldNotRun(
-            f"{name} needs {needed:,} bytes on {device} and {budget:,} bytes are free at best; "
+            f"{name} needs {words(needed)}, and {device} has {words(budget)} for models; "
             f"use a larger device or a smaller --emt-dtype, or raise --emt-memory"
         )
     ledger = ledger_path(device, folder)
@@ -80,10 +81,11 @@ def take(
                 return Lease(ledger, needed, token)
             leased = sum(entries.values())
         if not told:
-            say(f"{name} waits for memory on {device}: it needs {needed:,} bytes, {leased:,} of {budget:,} are leased")
+            taken = f"{words(leased)} of {words(budget)} are taken"
+            say(f"{name} waits for memory on {device}: it needs {words(needed)}, and {taken}")
             told = True
         if time.monotonic() > until:
-            raise CouldNotRun(f"{name} waited {wait_seconds:.0f} s for {needed:,} bytes on {device} and got none")
+            raise CouldNotRun(f"{name} waited {wait_seconds:.0f} s for {words(needed)} on {device} and got none")
         time.sleep(POLL_SECONDS)
 
 

@@ -344,7 +344,10 @@ class TransformersBackend:
                 return self._finite(scores)
         if not self._told:
             self._told = True
-            self._say(f"{self.checkpoint.name} ranks labels one by one, which is slow: its attention takes no mask of ours")
+            self._say(
+                f"{self.checkpoint.name}: attention implementation '{self.attention}' does not support the custom 4-D mask of "
+                f"packed scoring, so labels are scored one by one (slow)"
+            )
         return self._finite(self._one_by_one(prompt, found, range(len(found.answers))))
 
     def _tried(

@@ -129,7 +129,7 @@ OPTIONS = (
     ),
     Option(
         "--emt-image",
-        "only the image whose hash begins like this, and what was made of it; repeatable [the first --emt-limit]",
+        "only the image whose hash begins like this, with its answer and scores; repeatable [the first --emt-limit]",
         WHAT,
         "HASH",
         repeatable=True,

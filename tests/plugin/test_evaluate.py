@@ -193,7 +193,7 @@ def acting(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
     return make
 
 
-def test_a_run_that_is_stopped_keeps_what_was_measured(here: Path, shared_store: Path, acting: Acting) -> None:
+def test_a_run_that_is_stopped_keeps_what_was_measured(here: Path, acting: Acting) -> None:
     scorers = acting("raise KeyboardInterrupt")
     with pytest.raises(KeyboardInterrupt):
         emt.evaluate(
@@ -201,7 +201,7 @@ def test_a_run_that_is_stopped_keeps_what_was_measured(here: Path, shared_store:
             limit=20,
             batch_size=5,
             scorers=scorers,
-            store_dir=shared_store,
+            store="off",
         )
     found = emt.load_run()
     assert [pair.status for pair in found.record.pairs] == ["measured", "not-run", "not-run"]

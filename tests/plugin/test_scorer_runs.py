@@ -378,7 +378,7 @@ def test_bad_options_are_one_sentence(suite: Path, arguments: tuple[str, ...], s
     assert not (suite / "reports").exists()
 
 
-@pytest.mark.parametrize(("option", "tests"), [((), 4), (("--emt-throughput",), 8)], ids=["gate", "throughput"])
+@pytest.mark.parametrize(("option", "tests"), [((), 4), (("--emt-throughput",), 9)], ids=["gate", "throughput"])
 def test_timings_and_pairs_do_not_mix_and_nothing_is_skipped(suite: Path, option: tuple[str, ...], tests: int) -> None:
     source = Path(__file__).parents[2] / "benchmarks" / "test_throughput.py"
     (suite / "test_throughput.py").write_text(source.read_text())

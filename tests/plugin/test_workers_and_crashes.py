@@ -178,7 +178,7 @@ def test_a_device_that_holds_one_copy_is_shared_in_turn(run: Start, suite: Path)
 def test_a_device_that_never_holds_a_copy_could_not_run(run: Start, workers: tuple[str, ...]) -> None:
     done = run("--emt-image-set", "mnist-mini", "--emt-memory", "1MB", *workers)
     assert done.code == 3, done.output
-    assert "bytes on cpu and 1,000,000 bytes are free at best" in done.output
+    assert "and cpu has 1 MB for models; use a larger device" in done.output
 
 
 def test_an_untested_xdist_gets_its_own_scheduler_and_one_warning(run: Start, suite: Path) -> None:

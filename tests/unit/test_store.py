@@ -336,7 +336,7 @@ def test_pruning_takes_the_longest_unused_first(tmp_path: Path, capsys: pytest.C
     assert [found.about["model"] for found in shelves(tmp_path)] == ["old", "middle", "new"]
     assert main(["store", "show", "--dir", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
-    assert "answer: 2 shelves" in shown
+    assert "answer: 2 cache entries" in shown
     assert "model middle" in shown
     assert main(["store", "prune", "--dir", str(tmp_path)]) == 2
     assert main(["store", "prune", "--dir", str(tmp_path), "--older-than", "20"]) == 0
