@@ -122,7 +122,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep a model's pairs together: pytest has just grouped by image set too, which would load models in turns."""
     ours = [index for index, item in enumerate(items) if uses(item, *PAIR_FIXTURES)]
     if ours:
-        from emt_plugin.pytest_plugin.link import model_by_model
+        from emt_plugin.pytest_plugin.report_payload import model_by_model
 
         for index, item in zip(ours, model_by_model([items[index] for index in ours]), strict=True):
             items[index] = item
@@ -135,7 +135,7 @@ def pytest_runtest_makereport(
     """Send what was measured along with the report, and tell a user's mistake in one sentence."""
     report = yield
     if uses(item, GATE_FIXTURE):
-        from emt_plugin.pytest_plugin.link import attach
+        from emt_plugin.pytest_plugin.report_payload import attach
 
         attach(item, call, report)
     return report

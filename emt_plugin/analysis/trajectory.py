@@ -16,7 +16,7 @@ MOST_CLASSES = 5
 
 
 @dataclass(frozen=True)
-class Seen:
+class StateOutcomes:
     """What one state made of one image set.
 
     Attributes:
@@ -49,7 +49,7 @@ class Moment:
     checkpoint: str | None
     step: int
     epoch: float | None
-    seen: Sequence[Seen]
+    seen: Sequence[StateOutcomes]
 
 
 @dataclass(frozen=True)
@@ -241,7 +241,7 @@ def _mean(cells: Sequence[Cell], wanted: Callable[[Cell], bool]) -> Change | Non
     return mean_change([cell.change for cell in cells if cell.change and wanted(cell)])
 
 
-def _cell(seen: Seen, before: Seen | None) -> Cell:
+def _cell(seen: StateOutcomes, before: StateOutcomes | None) -> Cell:
     if before is not None and list(before.targets) != list(seen.targets):
         raise ValueError(f"the states were not evaluated on the same images of {seen.image_set}")
     return Cell(

@@ -24,7 +24,7 @@ from emt_plugin.report.writers import study
 from emt_plugin.report.writers.marks import MarksError
 from emt_plugin.runs.history import HistoryError
 from emt_plugin.runs.naming import run_folder
-from emt_plugin.store import DEFAULT_FOLDER, Store, prune, shelves, sizes
+from emt_plugin.store import DEFAULT_FOLDER, Store, byte_sizes, prune, shelves
 from emt_plugin.throughput import table as timings_table
 
 
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         HistoryError,
         MarksError,
         timings_table.TimingsError,
-        sizes.SizeError,
+        byte_sizes.SizeError,
         OSError,
     ) as error:
         print(f"emt: {error}", file=sys.stderr)
@@ -300,14 +300,13 @@ def _store(options: argparse.Namespace) -> int:
         return 0
     for kind in dict.fromkeys(shelf.kind for shelf in sorted(found, key=lambda shelf: shelf.kind)):
         of_kind = [shelf for shelf in found if shelf.kind == kind]
-        print(f"{kind}: {len(of_kind)} cache entries, {sizes.words(sum(shelf.size for shelf in of_kind))}")
+        print(f"{kind}: {len(of_kind)} cache entries, {byte_sizes.words(sum(shelf.size for shelf in of_kind))}")
         for shelf in of_kind:
             about = ", ".join(f"{key} {value}" for key, value in sorted(shelf.about.items()))
             last = datetime.fromtimestamp(shelf.last_used, UTC)
-            print(
-                f"  {shelf.path.name[:8]}  {sizes.words(shelf.size):>9}  last used {last:%Y-%m-%d %H:%M} UTC  {about}".rstrip()
-            )
-    print(f"in all: {sizes.words(sum(shelf.size for shelf in found))} in {options.dir}")
+            size = byte_sizes.words(shelf.size)
+            print(f"  {shelf.path.name[:8]}  {size:>9}  last used {last:%Y-%m-%d %H:%M} UTC  {about}".rstrip())
+    print(f"in all: {byte_sizes.words(sum(shelf.size for shelf in found))} in {options.dir}")
     return 0
 
 
@@ -315,8 +314,8 @@ def _prune(options: argparse.Namespace) -> int:
     if not (options.all or options.older_than is not None or options.max_size):
         print("emt: say what to prune: --older-than DAYS, --max-size BYTES or --all", file=sys.stderr)
         return 2
-    most = 0 if options.all else sizes.parsed(options.max_size) if options.max_size else None
+    most = 0 if options.all else byte_sizes.parsed(options.max_size) if options.max_size else None
     older_than = None if options.older_than is None else options.older_than * 24 * 3600
     gone = prune(options.dir, older_than, most, options.kind)
-    print(f"{gone.shelves} cache entries deleted, {sizes.words(gone.size)}")
+    print(f"{gone.shelves} cache entries deleted, {byte_sizes.words(gone.size)}")
     return 0

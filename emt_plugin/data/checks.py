@@ -9,7 +9,7 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from emt_plugin.catalog import ImageSetSpec
-from emt_plugin.data.pixels import COLOUR_16, UPRIGHT, Seen, Span, rgb_hash
+from emt_plugin.data.pixels import COLOUR_16, UPRIGHT, DecodedImage, Span, rgb_hash
 from emt_plugin.data.source import refused
 
 # A set whose values stay below this share of what they are declared to run to was declared wrongly.
@@ -40,7 +40,7 @@ class Census:
     _files: dict[bytes, File] = field(default_factory=dict)
     _contradicted: set[bytes] = field(default_factory=set)
 
-    def add(self, encoded: bytes, seen: Seen, label: int) -> str:
+    def add(self, encoded: bytes, seen: DecodedImage, label: int) -> str:
         """Count one image of a class; returns the hash of its RGB pixels."""
         self.done.update(seen.done)
         if seen.span:

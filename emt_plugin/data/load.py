@@ -14,7 +14,7 @@ from emt_plugin.catalog import ImageSetSpec
 from emt_plugin.data.checks import Census
 from emt_plugin.data.image_set import SEED, ImageSet, Item, in_subset_order, rule_of
 from emt_plugin.data.labels import labels_of, named
-from emt_plugin.data.pixels import Seen, decoded
+from emt_plugin.data.pixels import DecodedImage, decoded
 from emt_plugin.data.source import Split, Table, brief, refused
 from emt_plugin.data.sources import evaluated_split, training_split
 from emt_plugin.errors import CouldNotRun
@@ -199,7 +199,7 @@ def _indexed(spec: ImageSetSpec, split: str, table: Table) -> Index:
     return Index(found.names, split, tuple(in_subset_order(items)), dict(census.done), notes, table.whole)
 
 
-def _decoded(spec: ImageSetSpec, table: Table, row: int) -> tuple[bytes, Seen]:
+def _decoded(spec: ImageSetSpec, table: Table, row: int) -> tuple[bytes, DecodedImage]:
     """The encoded bytes of a row's image, and the image."""
     try:
         encoded = table.encoded(row)

@@ -55,7 +55,7 @@ class Span(NamedTuple):
     declared: tuple[float, float]
 
 
-class Seen(NamedTuple):
+class DecodedImage(NamedTuple):
     """An image as RGB.
 
     Attributes:
@@ -72,7 +72,7 @@ class Seen(NamedTuple):
 PLAIN = PixelRule()
 
 
-def decoded(encoded: bytes, rule: PixelRule = PLAIN) -> Seen:
+def decoded(encoded: bytes, rule: PixelRule = PLAIN) -> DecodedImage:
     """An encoded image as RGB; of several frames the first.
 
     Raises:
@@ -88,7 +88,7 @@ def decoded(encoded: bytes, rule: PixelRule = PLAIN) -> Seen:
     return seen._replace(done=(*seen.done, "first of several frames")) if several else seen
 
 
-def to_rgb(image: Image.Image, rule: PixelRule = PLAIN) -> Seen:
+def to_rgb(image: Image.Image, rule: PixelRule = PLAIN) -> DecodedImage:
     """An image as RGB: turned upright, its transparency laid over a background, its deep values scaled to 0..255.
 
     Args:
@@ -121,30 +121,30 @@ def rgb_hash(rgb: Image.Image) -> str:
     return sha256(f"{rgb.width}x{rgb.height}:".encode() + rgb.tobytes()).hexdigest()
 
 
-def _opaque(image: Image.Image, rule: PixelRule) -> Seen:
+def _opaque(image: Image.Image, rule: PixelRule) -> DecodedImage:
     mode = image.mode
     if mode in DEEP or mode.startswith("I;16"):
         return _scaled(image, rule)
     if image.has_transparency_data:
         return _composited(image, rule)
     if mode == "RGB":
-        return Seen(image)
+        return DecodedImage(image)
     if mode == "LAB":
-        return Seen(_from_lab(image), ("LAB to RGB",))
+        return DecodedImage(_from_lab(image), ("LAB to RGB",))
     done = (f"{mode} to RGB",) if mode in {"CMYK", "YCbCr", "HSV"} else ()
-    return Seen(image.convert("RGB"), done)
+    return DecodedImage(image.convert("RGB"), done)
 
 
-def _composited(image: Image.Image, rule: PixelRule) -> Seen:
+def _composited(image: Image.Image, rule: PixelRule) -> DecodedImage:
     straight = image.convert("LA") if image.mode == "La" else image
     rgba = straight if straight.mode == "RGBA" else straight.convert("RGBA")
     if rgba.getchannel("A").getextrema()[0] == 255:
-        return Seen(rgba.convert("RGB"))
+        return DecodedImage(rgba.convert("RGB"))
     below = Image.new("RGBA", rgba.size, (*ImageColor.getrgb(rule.background)[:3], 255))
-    return Seen(Image.alpha_composite(below, rgba).convert("RGB"), (f"transparency over {rule.background}",))
+    return DecodedImage(Image.alpha_composite(below, rgba).convert("RGB"), (f"transparency over {rule.background}",))
 
 
-def _scaled(image: Image.Image, rule: PixelRule) -> Seen:
+def _scaled(image: Image.Image, rule: PixelRule) -> DecodedImage:
     import numpy as np
 
     kind, low, high = DEEP.get(image.mode, SIXTEEN)
@@ -157,10 +157,10 @@ def _scaled(image: Image.Image, rule: PixelRule) -> Seen:
     done = f"{kind} scaled from {declared[0]:g}..{declared[1]:g}"
     clear = image.info.get("transparency")
     if not isinstance(clear, int):
-        return Seen(grey.convert("RGB"), (done,), span)
+        return DecodedImage(grey.convert("RGB"), (done,), span)
     grey.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
     seen = _composited(grey, rule)
-    return Seen(seen.image, (done, *seen.done), span)
+    return DecodedImage(seen.image, (done, *seen.done), span)
 
 
 def _from_lab(image: Image.Image) -> Image.Image:

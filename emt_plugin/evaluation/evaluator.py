@@ -39,7 +39,7 @@ from emt_plugin.records import (
     read_predictions,
 )
 from emt_plugin.runs.compare import flips
-from emt_plugin.runs.outcomes import comparisons, score_summary, way
+from emt_plugin.runs.outcomes import comparisons, score_summary, stage_outcomes
 from emt_plugin.runs.shown import gallery
 from emt_plugin.scoring.protocol import Judge
 from emt_plugin.settings import Settings
@@ -133,7 +133,7 @@ class Evaluator:
             *([PROBE] if note and self.settings.reference_kind(model.spec) == "probe" else []),
             *([others.against] if others else []),
         ]
-        outcomes = way(rows, encoder, note)
+        outcomes = stage_outcomes(rows, encoder, note)
         compared_by = partial(compare_in_order, of=image_set.n_split) if stop else compare
         pair = replace(
             start,

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from emt_plugin.errors import CouldNotRun
-from emt_plugin.store.sizes import words
+from emt_plugin.store.byte_sizes import words
 
 POLL_SECONDS = 0.5
 # Activations, cache and allocator slack beside the weights.

@@ -15,7 +15,16 @@ from emt_plugin.errors import UsageError
 from emt_plugin.gate.exit_code import INCOMPLETE, NOTHING, STOPPED, Outcome, exit_code
 from emt_plugin.gate.tolerances import accepted_of
 from emt_plugin.pytest_plugin.home import foreign_settings, home_of
-from emt_plugin.pytest_plugin.link import COULD_NOT_RUN, SKIPPED, SaidBelow, ended, key_of, pair_id_of, pairs_of, worse
+from emt_plugin.pytest_plugin.report_payload import (
+    COULD_NOT_RUN,
+    SKIPPED,
+    SaidBelow,
+    ended,
+    key_of,
+    pair_id_of,
+    pairs_of,
+    worse,
+)
 from emt_plugin.pytest_plugin.workers.place import PLACE
 from emt_plugin.records import OnePairAtATime, PairKey, PairRecord, RunPlace
 from emt_plugin.records.adjusting import adjusted

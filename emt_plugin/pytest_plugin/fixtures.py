@@ -13,7 +13,7 @@ import pytest
 from emt_plugin.catalog.catalog import Spec, suffixed
 from emt_plugin.errors import CouldNotRun, ForgettingError
 from emt_plugin.pytest_plugin.activation import settings_of
-from emt_plugin.pytest_plugin.link import record
+from emt_plugin.pytest_plugin.report_payload import record
 from emt_plugin.session.ending import status_of
 from emt_plugin.session.engines import engine_of
 from emt_plugin.settings import pair_key

@@ -122,7 +122,7 @@ def comparisons(
     )
 
 
-def way(rows: Sequence[Row], encoder: Reference | None, probe_note: str) -> list[Outcome]:
+def stage_outcomes(rows: Sequence[Row], encoder: Reference | None, probe_note: str) -> list[Outcome]:
     """Who was right at each step from the encoder to the answer, as far as it was measured."""
     outcomes = []
     if encoder:

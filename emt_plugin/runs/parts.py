@@ -21,7 +21,7 @@ from emt_plugin.records import (
     images_hashes,
     place_of,
 )
-from emt_plugin.runs.outcomes import reading, summary, way
+from emt_plugin.runs.outcomes import reading, stage_outcomes, summary
 from emt_plugin.runs.together import together
 from emt_plugin.stats import LEVEL, wilson_interval
 
@@ -143,7 +143,7 @@ def _check_images(part: PairPart, rows: Sequence[Row], n: int, images: str, name
 def _measured(pairs: Sequence[PairRecord], part: Part, rows: list[Row]) -> PairRecord:
     first = pairs[0]
     encoder = Reference("encoder", first.encoder.id) if first.encoder else None
-    outcomes = way(rows, encoder, part.probes)
+    outcomes = stage_outcomes(rows, encoder, part.probes)
     return replace(
         _bare(first),
         status="measured",

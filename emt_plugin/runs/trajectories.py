@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from emt_plugin.analysis import Change
-from emt_plugin.analysis.trajectory import Moment, Seen, Trajectory, trajectory
+from emt_plugin.analysis.trajectory import Moment, StateOutcomes, Trajectory, trajectory
 from emt_plugin.catalog import ImageSetSpec, TrajectorySpec
 from emt_plugin.records import PairKey, PairRecord, Row
 from emt_plugin.scoring.reader import Reader
@@ -57,11 +57,11 @@ def label_sets(pairs: Sequence[PairRecord]) -> dict[str, Reader]:
     return {" = ".join(dict.fromkeys(names)): Reader(labels) for labels, names in named.items()}
 
 
-def _seen(pair: PairRecord, rows: Sequence[Row], readers: Mapping[str, Reader]) -> Seen:
+def _seen(pair: PairRecord, rows: Sequence[Row], readers: Mapping[str, Reader]) -> StateOutcomes:
     assert pair.gating is not None
     scorer = pair.gating.scorer
     score = pair.score(scorer)
-    return Seen(
+    return StateOutcomes(
         image_set=pair.key.image_set,
         labels=pair.labels,
         targets=[row.label for row in rows],

@@ -35,7 +35,7 @@ from emt_plugin.settings import (
     Storing,
     pair_key,
 )
-from emt_plugin.store import DEFAULT_FOLDER, MODES, sizes
+from emt_plugin.store import DEFAULT_FOLDER, MODES, byte_sizes
 
 Pairs = tuple[tuple[ModelSpec, ImageSetSpec], ...]
 RULES = ("sum", "mean")
@@ -489,8 +489,8 @@ def _bytes(asked: Asked, name: str) -> int | None:
         return None
     with asked.naming(name):
         try:
-            return sizes.parsed(text)
-        except sizes.SizeError as error:
+            return byte_sizes.parsed(text)
+        except byte_sizes.SizeError as error:
             raise UsageError(f"{BY_DEST[name].flag} {error}") from None
 
 

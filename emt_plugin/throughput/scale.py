@@ -48,7 +48,7 @@ from emt_plugin.report.writers.marks import put_between
 from emt_plugin.runs.history import append
 from emt_plugin.runs.lines import lines_of
 from emt_plugin.runs.merging import merge
-from emt_plugin.runs.outcomes import comparisons, score_summary, way
+from emt_plugin.runs.outcomes import comparisons, score_summary, stage_outcomes
 from emt_plugin.scoring import AnswerScorer, Observation, ScorerContext
 from emt_plugin.store import Store
 from emt_plugin.store.files import write_atomically
@@ -128,7 +128,7 @@ def measured(pair: PairRecord, rows: Sequence[Row]) -> PairRecord:
     """A pair behind its last image, as a worker records it."""
     scorer = _scorer()
     chance = chance_of([row.label for row in rows], len(LABELS))
-    outcomes = way(rows, ENCODER, "")
+    outcomes = stage_outcomes(rows, ENCODER, "")
     return replace(
         pair,
         status="measured",

@@ -29,7 +29,7 @@ from emt_plugin.records import (
     kind_rates,
     write_predictions,
 )
-from emt_plugin.runs.outcomes import PROBES, comparisons, score_summary, way
+from emt_plugin.runs.outcomes import PROBES, comparisons, score_summary, stage_outcomes
 from emt_plugin.scoring import AnswerScorer, LikelihoodScorer, Observation, Score, ScorerContext
 
 MODEL = "synthetic"
@@ -124,7 +124,7 @@ def _pair(folder: Path, subject: Subject, images: int, thumbs: int) -> PairRecor
     rows = _rows(subject, scorers, prompt, images)
     write_predictions(folder, key.file_name, rows)
     _write_thumbs(folder / "thumbs", subject, [row for row in rows if not row.correct][:thumbs])
-    passed = way(rows, ENCODER, "")
+    passed = stage_outcomes(rows, ENCODER, "")
     tolerance = Tolerance(subject.accepted or POLICY, "default", POLICY, accepted=subject.accepted is not None)
     return PairRecord(
         key=key,
@@ -367,7 +367,7 @@ def _hostile_pair(key: PairKey, rows: Sequence[Row]) -> PairRecord:
         ),
         gate=0,
         encoder=EncoderFacts(MARKUP[0], MARKUP[1], everything, False, n),
-        steps=steps(way(rows, Reference("encoder", MARKUP[0]), everything)),
+        steps=steps(stage_outcomes(rows, Reference("encoder", MARKUP[0]), everything)),
         model_facts={"source": everything, "rendered_prompt": everything, **_by_text(str)},
         image_set_facts={"source": everything, "split": MARKUP[2]},
         replay=Replay(0, n),

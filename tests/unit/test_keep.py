@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest, false_discovery_control
 
 from emt_plugin.analysis import Change, checkpoint_to_keep, mean_change, metrics, paired_change
-from emt_plugin.analysis.trajectory import Moment, Seen, classes_gone, trajectory
+from emt_plugin.analysis.trajectory import Moment, StateOutcomes, classes_gone, trajectory
 from emt_plugin.stats import PairedCounts, benjamini_hochberg, mcnemar, tango_interval
 
 VERDICTS = st.sampled_from(["PASS", "FAIL", "INCONCLUSIVE", None])
@@ -100,8 +100,10 @@ def test_classes_that_went_are_named_and_chance_is_not() -> None:
     assert (loss.label, loss.n, loss.before, loss.after) == ("cat", 20, 20, 2)
 
 
-def seen(image_set: str, right: int, verdict: str | None = "PASS", n: int = 100) -> Seen:
-    return Seen(image_set, ["a", "b"], [index % 2 for index in range(n)], [index < right for index in range(n)], verdict, 90)
+def seen(image_set: str, right: int, verdict: str | None = "PASS", n: int = 100) -> StateOutcomes:
+    return StateOutcomes(
+        image_set, ["a", "b"], [index % 2 for index in range(n)], [index < right for index in range(n)], verdict, 90
+    )
 
 
 def test_a_trajectory_by_hand() -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emt_plugin.gate import Reference, Tolerance, compare
-from emt_plugin.pytest_plugin.link import worse
+from emt_plugin.pytest_plugin.report_payload import worse
 from emt_plugin.records import (
     EncoderFacts,
     Journal,

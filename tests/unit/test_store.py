@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emt_plugin.cli import main
-from emt_plugin.store import Store, content_hash, file_hash, hashes, key_hash, prune, shelves, sizes
+from emt_plugin.store import Store, byte_sizes, content_hash, file_hash, hashes, key_hash, prune, shelves
 
 KEY = {"weights": "abc", "prompt": "What?"}
 PLAIN = st.recursive(
@@ -361,9 +361,9 @@ def test_a_shelf_that_is_used_is_not_old(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("text", "size"), [("20GB", 20 * 10**9), ("24GiB", 24 * 2**30), ("1000", 1000), ("1.5 kb", 1500)])
 def test_sizes(text: str, size: int) -> None:
-    assert sizes.parsed(text) == size
+    assert byte_sizes.parsed(text) == size
 
 
 @pytest.mark.parametrize(("size", "text"), [(999, "999 B"), (1500, "1.5 kB"), (2_360_000_000, "2.36 GB")])
 def test_sizes_in_words(size: int, text: str) -> None:
-    assert sizes.words(size) == text
+    assert byte_sizes.words(size) == text

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from emt_plugin.analysis import paired_change
-from emt_plugin.analysis.trajectory import Moment, Seen, Trajectory, trajectory
+from emt_plugin.analysis.trajectory import Moment, StateOutcomes, Trajectory, trajectory
 from emt_plugin.cli import main
 from emt_plugin.records import RunRecord
 from emt_plugin.report import render, write_summary
@@ -19,10 +19,10 @@ from tests.unit.test_records import make_pair, make_run
 TUNED, OTHER = "tuned<b>", "other"
 
 
-def seen(image_set: str, right: int, verdict: str = "PASS", named: dict[str, int] | None = None) -> Seen:
+def seen(image_set: str, right: int, verdict: str = "PASS", named: dict[str, int] | None = None) -> StateOutcomes:
     correct = [row < right for row in range(100)]
     gap = paired_change([row < 90 for row in range(100)], correct)
-    return Seen(image_set, ["a", "b"], [row % 2 for row in range(100)], correct, verdict, 90, gap, named or {})
+    return StateOutcomes(image_set, ["a", "b"], [row % 2 for row in range(100)], correct, verdict, 90, gap, named or {})
 
 
 def moments() -> list[Moment]:
@@ -137,5 +137,7 @@ def test_only_answers_without_a_label_of_their_own_set_are_foreign() -> None:
 
 
 def test_a_base_at_the_ceiling_is_drawn_too() -> None:
-    top = trajectory("run", "base", None, [], [Moment(None, 0, 0.0, [Seen("all", ["a"], [0] * 4, [True] * 4, "PASS", 4)])])
+    top = trajectory(
+        "run", "base", None, [], [Moment(None, 0, 0.0, [StateOutcomes("all", ["a"], [0] * 4, [True] * 4, "PASS", 4)])]
+    )
     assert curves(top).panels[0].points[0].y == curves(top).top

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from emt_plugin.store import Store, prune, shelves
+from emt_plugin.store.byte_sizes import words
 from emt_plugin.store.files import write_atomically
-from emt_plugin.store.sizes import words
 
 # Images of the last batches stay in memory: the encoder asks for what the model has just seen.
 RECENT = 64

@@ -13,7 +13,7 @@ from xdist.remote import Producer
 from xdist.scheduler.loadscope import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
-from emt_plugin.pytest_plugin.link import pair_id_of
+from emt_plugin.pytest_plugin.report_payload import pair_id_of
 
 
 class ModelScheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
