@@ -273,6 +273,7 @@ def test_the_github_gate(checkout: Checkout, model: str, tolerance: str, code: i
         assert checkout.record["exit_code"] == code
 
 
+@pytest.mark.thorough
 def test_the_summary_is_on_the_page_of_the_github_run(checkout: Checkout) -> None:
     done = checkout.step(Workflow(GATE).step("gate"), with_model("llava-mini"), PYTEST_ADDOPTS=checkout.quick())
     (summary,) = checkout.folder.glob("build/reports/*/summary.md")

@@ -315,6 +315,7 @@ def test_a_fraction_of_an_epoch_is_a_number_of_steps(tmp_path: Path) -> None:
         assert [look["step"] for look in looks(out)["looks"]] == steps
 
 
+@pytest.mark.thorough
 def test_a_run_that_goes_on_knows_what_it_began_as(tmp_path: Path) -> None:
     saving = {"save_strategy": "steps", "save_steps": 3, "max_steps": 6}
     whole = trained(made_trainer(tmp_path / "whole", watching(), **saving))
@@ -442,6 +443,7 @@ def test_what_cannot_be_watched_is_one_sentence_before_the_first_step(tmp_path: 
     assert "keep=True marks the trainer's best checkpoint" in refused(best)
 
 
+@pytest.mark.thorough
 def test_a_processor_is_handed_over_and_not_changed(alone: Any, tmp_path: Path) -> None:
     _, processor = load_model(find(str(LLAVA), "m", "m"), "cpu", "float32")
     processor.tokenizer.pad_token = None
@@ -465,6 +467,7 @@ class Breaks(TrainerCallback):
             model.get_base_model().config.image_token_id = -1
 
 
+@pytest.mark.thorough
 def test_a_look_that_fails_costs_no_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     made_trainer(tmp_path, Breaks(), watching()).train()
     assert [look["step"] for look in looks(tmp_path)["looks"]] == [2, 6]

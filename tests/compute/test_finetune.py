@@ -253,6 +253,7 @@ def quick(out: Path, **settings: Any) -> dict[str, Any]:
     return json.loads((done.checkpoints[-1] / "emt.json").read_text())
 
 
+@pytest.mark.thorough
 def test_several_forwards_make_one_step(tmp_path: Path) -> None:
     whole = quick(tmp_path / "whole")
     parts = quick(tmp_path / "parts", device_batch_size=5)

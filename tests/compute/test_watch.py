@@ -35,6 +35,7 @@ def history(checkpoint: Path) -> list[dict[str, Any]]:
     return list(json.loads((checkpoint / "trainer_state.json").read_text())["log_history"])
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_checkpoints_are_the_same_and_losses_are_logged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path / "plain", "--logging-steps", "2") == 0

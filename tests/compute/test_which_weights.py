@@ -146,6 +146,7 @@ def test_weights_overwritten_in_place_with_their_mtime_restored_are_other_weight
     assert second.scores[0].correct < first.scores[0].correct
 
 
+@pytest.mark.thorough
 def test_a_references_scores_are_read_by_the_tower_of_each_model(tmp_path: Path) -> None:
     other = copied(bundled_folder() / "models" / "clip-mini", tmp_path / "other-clip")
     tensors = load_file(other / "model.safetensors")

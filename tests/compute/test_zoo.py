@@ -32,6 +32,7 @@ def builder() -> Iterator[ModuleType]:
     del sys.modules[spec.name]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["mnist-mini", "fashion-mini", "digits-mini", "emoji-mini"])
 def test_the_script_gives_the_committed_images(builder: ModuleType, name: str, tmp_path: Path) -> None:
     if name == "fashion-mini" and not builder.FASHION.exists():

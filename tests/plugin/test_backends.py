@@ -37,6 +37,7 @@ def seen(polly: Path) -> int:
     return len((polly / "seen").read_text().splitlines())
 
 
+@pytest.mark.thorough
 @pytest.mark.own_store
 def test_a_third_party_adds_a_backend_by_entry_point(suite: Path, polly: Path) -> None:
     done = gate(suite, polly)

@@ -116,6 +116,7 @@ def test_a_model_behind_an_endpoint_is_gated(suite: Path, gate: Gate) -> None:
     assert no_key(suite, done.output)
 
 
+@pytest.mark.thorough
 def test_a_name_on_the_command_line_is_asked_where_the_environment_says_and_never_with_the_judges_key(suite: Path) -> None:
     with serving(lambda *_: completion("7")) as (url, seen):
         common = ("--emt-encoder", "clip-mini", "--emt-image-set", "mnist-mini", "--emt-limit", "4")

@@ -85,6 +85,7 @@ def test_it_shares_the_store_compares_and_remembers(here: Path, shared_store: Pa
     assert second.record.settings["given"]["compare"] == "latest"
 
 
+@pytest.mark.thorough
 @SERIAL_AND_WORKERS
 def test_pytest_compares_with_the_latest_by_name(run: Start, here: Path, workers: tuple[str, ...]) -> None:
     few = ("--emt-image-set", "mnist-mini", "--emt-limit", "20")

@@ -107,7 +107,7 @@ QUIET = ("-p", "no:cacheprovider", "-p", "no:benchmark", "-p", "no:hypothesispyt
 LEFT = [".emt_store", "reports", "test_release.py"]
 
 
-@pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["serial", "n2"])
+@pytest.mark.parametrize("workers", [(), pytest.param(("-n2",), marks=pytest.mark.thorough)], ids=["serial", "n2"])
 def test_the_readmes_example_in_an_empty_repository(tmp_path: Path, workers: tuple[str, ...]) -> None:
     (example,) = re.findall(r"```python\n(def test_release.*?)```", README, re.DOTALL)
     (tmp_path / "test_release.py").write_text(example)
@@ -119,6 +119,7 @@ def test_the_readmes_example_in_an_empty_repository(tmp_path: Path, workers: tup
     assert sorted(path.name for path in tmp_path.iterdir()) == LEFT
 
 
+@pytest.mark.thorough
 def test_using_the_fixture_is_asking_for_all_of_the_gate(tmp_path: Path) -> None:
     (tmp_path / "test_release.py").write_text(FIXTURE_SUITE.replace("500", "1000"))
     done = in_a_process(tmp_path, QUIET)
@@ -143,7 +144,7 @@ def test_dies(emt):
 """
 
 
-@pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["serial", "n2"])
+@pytest.mark.parametrize("workers", [(), pytest.param(("-n2",), marks=pytest.mark.thorough)], ids=["serial", "n2"])
 def test_a_check_that_never_came_to_an_end_is_incomplete(tmp_path: Path, workers: tuple[str, ...]) -> None:
     (tmp_path / "test_release.py").write_text(CRASHES)
     done = in_a_process(tmp_path, (*QUIET, *workers))
@@ -159,6 +160,7 @@ def test_a_check_that_is_mistyped_leaves_nothing(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["test_release.py"]
 
 
+@pytest.mark.thorough
 def test_with_an_option_the_fixtures_pairs_are_recorded_too(tmp_path: Path) -> None:
     (tmp_path / "test_release.py").write_text(FIXTURE_SUITE)
     done = in_a_process(tmp_path, ("--emt-limit", "500", "-p", "no:hypothesispytest"))

@@ -46,9 +46,9 @@ def pairs_in(folder: Path) -> dict[str, dict[str, Any]]:
     "options",
     [
         FEW,
-        (*FEW, *SCORED),
-        (*FEW, "--emt-model", "llava-mini-forgot", "--emt-reference", "llava-mini", "--emt-scorer", "likelihood,answer",
-         "--emt-probe-images", "0"),
+        pytest.param((*FEW, *SCORED), marks=pytest.mark.thorough),
+        pytest.param((*FEW, "--emt-model", "llava-mini-forgot", "--emt-reference", "llava-mini",
+                      "--emt-scorer", "likelihood,answer", "--emt-probe-images", "0"), marks=pytest.mark.thorough),
         pytest.param((*FEW, "--emt-repeat", "2", "--emt-scorer", "answer,text-embedding"), marks=pytest.mark.thorough),
         pytest.param((*DIGITS, "--emt-limit", "40", "--emt-reference", "probe", "--emt-probe-images", "8",
                       "--emt-tolerance", "0.9"), marks=pytest.mark.thorough),

@@ -165,6 +165,7 @@ def test_a_judge_gates_and_its_key_is_nowhere(suite: Path) -> None:
     assert KEY not in done.output
 
 
+@pytest.mark.thorough
 @pytest.mark.own_store
 def test_a_judge_that_fails_is_an_incomplete_run(suite: Path) -> None:
     variables = {"EMT_JUDGE_BASE_URL": "http://127.0.0.1:9/v1", "EMT_JUDGE_API_KEY": KEY, "OPENAI_MAX_RETRIES": "0"}
@@ -412,6 +413,7 @@ def on_a_terminal(suite: Path, *arguments: str, **variables: str) -> str:
     return seen.decode(errors="replace")
 
 
+@pytest.mark.thorough
 @pytest.mark.own_store
 @pytest.mark.parametrize(("variables", "shown"), [({}, True), ({"CI": "1"}, False)], ids=["terminal", "ci"])
 def test_long_work_shows_how_far_it_is(suite: Path, variables: dict[str, str], shown: bool) -> None:
@@ -422,6 +424,7 @@ def test_long_work_shows_how_far_it_is(suite: Path, variables: dict[str, str], s
     assert "1 passed" in seen or "1 failed" in seen
 
 
+@pytest.mark.thorough
 @pytest.mark.own_store
 def test_workers_show_no_bar(suite: Path) -> None:
     assert "image/s" not in on_a_terminal(suite, "--emt-image-set", "mnist-mini", "--emt-limit", "40", "-n2")

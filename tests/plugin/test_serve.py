@@ -92,6 +92,7 @@ def question(**more: Any) -> dict[str, Any]:
     return {"model": "old", "messages": [{"role": "user", "content": content}], **more}
 
 
+@pytest.mark.thorough
 @pytest.mark.own_store
 def test_the_file_alone_in_the_oldest_python_is_gated(suite: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("legacy")

@@ -61,6 +61,7 @@ def verdicts(run: Path) -> list[tuple[Any, ...]]:
     return [(pair["n"], pair["comparisons"][pair["gate"]]["verdict"]) for pair in record["pairs"]]
 
 
+@pytest.mark.thorough
 def test_an_array_by_images_ends_with_the_exit_code_of_the_gate(tmp_path: Path) -> None:
     done = started(tmp_path, 2, *OPTIONS, "--emt-shard-by", "images")
     assert done.returncode == 1, done.stdout + done.stderr

@@ -35,7 +35,8 @@ def steps_of(folder: Path) -> list[int]:
     return sorted(json.loads((path / "emt.json").read_text())["step"] for path in folder.iterdir())
 
 
-@pytest.mark.parametrize("workers", [(), pytest.param(("-n2",), marks=pytest.mark.thorough)], ids=["serial", "n2"])
+@pytest.mark.thorough
+@pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["serial", "n2"])
 def test_each_checkpoint_has_the_verdict_of_an_independent_recount(run: Start, workers: tuple[str, ...]) -> None:
     done = run(f"--emt-checkpoint={LORA}/*", "--emt-limit", "150", *workers)
     assert done.code in (0, 1, 7), done.output
@@ -95,6 +96,7 @@ def test_each_checkpoint_has_the_verdict_of_an_independent_recount(run: Start, w
     assert "lora-fashion" in (done.place / "summary.md").read_text()
 
 
+@pytest.mark.thorough
 def test_two_runs_at_once_have_names_that_tell_them_apart(run: Start, tmp_path: Path) -> None:
     done = run(
         f"--emt-checkpoint={LORA}/*", f"--emt-checkpoint={ADAPTERS}/linear-emoji/*",
@@ -115,6 +117,7 @@ def test_two_runs_at_once_have_names_that_tell_them_apart(run: Start, tmp_path: 
     assert "old" not in text
 
 
+@pytest.mark.thorough
 def test_the_tower_sees_each_image_once_for_all_checkpoints(run: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     from emt_plugin.models.vision.tower import VisionTower
 

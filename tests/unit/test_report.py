@@ -183,6 +183,7 @@ def test_the_page_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
     assert policy.startswith("default-src 'none'; img-src data:;")
 
 
+@pytest.mark.thorough
 def test_a_summary_stays_below_a_megabyte_and_says_what_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pairs = [replace(make_pair(90, 0), key=PairKey("model", f"{'name' * 60}{index}")) for index in range(4000)]
     make_run(*pairs).write(tmp_path)
