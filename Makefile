@@ -22,7 +22,7 @@ test: $(INSTALLED) lint
 	$(TESTS) -m 'not thorough and not wide' $(ARGS)
 
 # Of what `make test` leaves out, what a change to the gate is most likely to break.
-MORE := tests/test_installed.py $(addprefix tests/plugin/test_,gate_runs.py home.py early_stop.py kills.py readme_commands.py \
+MORE := tests/test_installed.py $(addprefix tests/plugin/test_,gate_runs.py::test_rows_do_not_depend_on_workers_or_batch_size home.py early_stop.py readme_commands.py \
 	scorer_runs.py::test_three_scorers_and_the_steps_between ray.py::test_a_node_and_an_actor_may_go \
 	parts_by_images.py::test_three_parts_are_the_run_that_one_would_have_been) \
 	tests/test_workflows.py::test_the_github_gate tests/compute/test_judge.py

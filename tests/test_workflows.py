@@ -291,6 +291,7 @@ def assert_uploads(checkout: Checkout, workflow: Workflow, *, found: bool) -> No
             assert len(paths) == 1
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("model", "tolerance", "code"), CODES)
 def test_the_gitlab_gate(checkout: Checkout, model: str, tolerance: str, code: int) -> None:
     job = Job("release-gate")

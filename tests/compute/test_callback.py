@@ -120,6 +120,7 @@ def test_watched_or_not_training_ends_in_equal_weights(alone: Any, tmp_path: Pat
     assert not are_equal(trained(made_trainer(tmp_path / "drawn", Draws()))[0], alone[0])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "options",
     [
@@ -293,6 +294,7 @@ def test_a_run_that_forgets_is_stopped_and_its_curves_are_in_tensorboard(tmp_pat
             )
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_run_that_does_not_forget_is_not_stopped(tmp_path: Path) -> None:
     callback = watching("mnist-mini", "emoji-mini", images=40, stop=True, every=3)

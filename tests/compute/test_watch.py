@@ -56,6 +56,7 @@ def test_checkpoints_are_the_same_and_losses_are_logged(tmp_path: Path, capsys: 
     assert looks["watched"]["outside"] == ["mnist-mini"]
 
 
+@pytest.mark.thorough
 def test_a_run_that_forgets_is_stopped_and_may_be_gone_on_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     forgetful = ("--learning-rate", "0.05", "--watch-stop", *WATCHED)
     assert run(tmp_path / "run", *forgetful) == 0

@@ -121,5 +121,9 @@ def install(site: Path, module: str, code: str, group: str, points: Mapping[str,
 
 
 SERIAL_AND_WORKERS = pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["serial", "n2"])
+# What workers add here is shown by other tests too.
+WORKERS_LATER = pytest.mark.parametrize(
+    "workers", [(), pytest.param(("-n2",), marks=pytest.mark.thorough)], ids=["serial", "n2"]
+)
 # What `-n0` adds to no `-n` is in how pytest-xdist is set up, which one test shows.
 EVERY_WAY = pytest.mark.parametrize("workers", [(), ("-n0",), ("-n2",)], ids=["serial", "n0", "n2"])

@@ -65,6 +65,7 @@ def test_a_third_party_adds_a_backend_by_entry_point(suite: Path, polly: Path) -
     assert seen(polly) == 2 * N
 
 
+@pytest.mark.thorough
 def test_what_it_does_not_show_is_refused_before_the_first_image(suite: Path, polly: Path) -> None:
     done = gate(suite, polly, "--emt-scorer", "answer,likelihood")
     assert done.code == 3, done.output

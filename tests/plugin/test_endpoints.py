@@ -157,6 +157,7 @@ def test_a_pinned_revision_is_replayed_and_another_is_not(suite: Path, gate: Gat
         assert len(seen) == 2 * (N + 1)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("workers", [(), pytest.param(("-n2",), marks=pytest.mark.thorough)], ids=["serial", "n2"])
 def test_a_killed_run_goes_on_and_asks_nothing_twice(suite: Path, workers: tuple[str, ...], gate: Gate) -> None:
     slow = 0.05

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.plugin.conftest import EVERY_WAY, SERIAL_AND_WORKERS, Run, in_a_process
+from tests.plugin.conftest import EVERY_WAY, SERIAL_AND_WORKERS, WORKERS_LATER, Run, in_a_process
 
 Start = Callable[..., Run]
 
@@ -25,7 +25,7 @@ def test_a_model_that_holds_passes(run: Start, workers: tuple[str, ...]) -> None
     assert str(done.place.relative_to(done.folder) / "report.html") in done.output
 
 
-@SERIAL_AND_WORKERS
+@WORKERS_LATER
 def test_a_model_that_forgot_fails_and_says_what(run: Start, workers: tuple[str, ...]) -> None:
     sets = ("--emt-image-set", "digits-mini", "--emt-image-set", "emoji-mini")
     done = run("--emt-model", "llava-mini-forgot", *sets, *workers, "--junitxml=junit.xml")
@@ -40,7 +40,7 @@ def test_a_model_that_forgot_fails_and_says_what(run: Start, workers: tuple[str,
     assert all(message.split()[0] == "FAIL" for message in messages)
 
 
-@SERIAL_AND_WORKERS
+@WORKERS_LATER
 def test_too_few_images_are_inconclusive_and_say_how_many_would_do(run: Start, workers: tuple[str, ...]) -> None:
     done = run("--emt-image-set", "emoji-mini", "--emt-limit", "30", *workers)
     assert done.code == 7, done.output
@@ -144,7 +144,7 @@ def test_collecting_only_leaves_no_trace(run: Start) -> None:
     assert not (done.folder / "reports").exists()
 
 
-@SERIAL_AND_WORKERS
+@WORKERS_LATER
 def test_stopping_at_the_first_failure_is_two(run: Start, workers: tuple[str, ...]) -> None:
     sets = [
         name
@@ -157,14 +157,14 @@ def test_stopping_at_the_first_failure_is_two(run: Start, workers: tuple[str, ..
     assert "not-run" in {pair["status"] for pair in done.record["pairs"]}
 
 
-@SERIAL_AND_WORKERS
+@WORKERS_LATER
 def test_a_failure_of_the_last_pair_stops_nothing(run: Start, workers: tuple[str, ...]) -> None:
     done = run("--emt-model", "llava-mini-forgot", "--emt-image-set", "emoji-mini", "-x", *workers)
     assert done.code == 1, done.output
     assert done.record["complete"]
 
 
-@SERIAL_AND_WORKERS
+@WORKERS_LATER
 def test_weights_that_are_not_here_could_not_run(run: Start, workers: tuple[str, ...]) -> None:
     done = run("--emt-model", "llava", "--emt-image-set", "mnist-mini", *workers)
     assert done.code == 3, done.output

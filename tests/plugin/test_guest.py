@@ -144,6 +144,7 @@ def test_dies(emt):
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("workers", [(), pytest.param(("-n2",), marks=pytest.mark.thorough)], ids=["serial", "n2"])
 def test_a_check_that_never_came_to_an_end_is_incomplete(tmp_path: Path, workers: tuple[str, ...]) -> None:
     (tmp_path / "test_release.py").write_text(CRASHES)
@@ -201,6 +202,7 @@ def test_a_reason_that_pairs_share_is_said_once(suite: Path) -> None:
     assert (suite / "junit.xml").read_text().count("is not on this machine and the hub cannot be reached") >= 2
 
 
+@pytest.mark.thorough
 def test_ini_alone_turns_the_gate_on(suite: Path) -> None:
     (suite / "pytest.ini").write_text(
         "[pytest]\nemt = true\nemt_model = llava-mini\nemt_image_set = mnist-mini\nemt_limit = 400\n"

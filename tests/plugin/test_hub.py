@@ -68,6 +68,7 @@ def home(tmp_path: Path) -> Path:
     return home
 
 
+@pytest.mark.thorough
 def test_llava_on_the_papers_four_sets_from_the_caches(home: Path, suite: Path) -> None:
     done = in_a_process(
         suite, ("--emt-model", "llava", "-n2"), {"HF_HOME": str(home), "HF_DATASETS_OFFLINE": "1", "HF_HUB_OFFLINE": "1"}

@@ -198,6 +198,7 @@ class FirstWord:
 '''
 
 
+@pytest.mark.thorough
 def test_a_third_party_adds_a_scorer_by_entry_point(suite: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     site = tmp_path_factory.mktemp("site")
     points = {"last-word": "their_scorers:FirstWord", "broken": "no_such_module:Scorer"}
@@ -272,6 +273,7 @@ def test_a_scorer_that_calls_itself_by_anothers_name_is_refused(suite: Path, tmp
     assert "the scorer 'mine' calls itself 'answer'" in done.output
 
 
+@pytest.mark.thorough
 def test_probes_without_a_training_split_are_marked(run: Start, suite: Path) -> None:
     import datasets
 

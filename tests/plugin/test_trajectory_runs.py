@@ -189,6 +189,7 @@ def copied(to: Path, *steps: int) -> Path:
     return to
 
 
+@pytest.mark.thorough
 def test_a_torn_checkpoint_ends_what_is_recommended_and_hides_nothing(run: Start, suite: Path) -> None:
     steps = steps_of(ADAPTERS / "linear-mnist")
     mine = copied(suite / "mine", *steps[:3])

@@ -64,7 +64,7 @@ def take(folder: Path, size: int, budget: int, said: list[str], wait: float = 20
 
 
 def test_a_model_that_never_fits_says_needed_and_free(tmp_path: Path) -> None:
-    with pytest.raises(CouldNotRun, match=r"needs 1,200 bytes on cpu and 1,000 bytes are free"):
+    with pytest.raises(CouldNotRun, match=r"needs 1\.2 kB, and cpu has 1 kB for models; use a larger device"):
         take(tmp_path, 1000, 1000, [])
 
 
