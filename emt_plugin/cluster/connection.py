@@ -17,8 +17,8 @@ from emt_plugin.settings import Cluster
 REACH_SECONDS = 10.0
 
 
-def connected(cluster: Cluster) -> Any:
-    """The module ``ray``, connected.
+def connected(cluster: Cluster) -> tuple[Any, bool]:
+    """The module ``ray``, connected, and whether that was done now.
 
     Raises:
         CouldNotRun: there is no cluster at the address, or it cannot be used from here.
@@ -29,7 +29,7 @@ def connected(cluster: Cluster) -> Any:
     import ray
 
     if ray.is_initialized():
-        return ray
+        return ray, False
     _refuse_out_of_reach(cluster)
     local: dict[str, Any] = {} if cluster.address else {"include_dashboard": False}
     try:
@@ -42,7 +42,7 @@ def connected(cluster: Cluster) -> Any:
         )
     except Exception as error:  # Ray raises errors of many kinds here.
         raise CouldNotRun(_why_not(cluster, error)) from None
-    return ray
+    return ray, True
 
 
 def count_of_actors(ray: Any, cluster: Cluster, gpus: float) -> int:

@@ -59,6 +59,8 @@ class RayEngine(Engine):
         self._compute = Compute()
         self._pool: Pool | None = None
         self._tokens = 0
+        # A cluster that somebody has connected this process to already stays connected.
+        self._ours = False
 
     def placed(self, compute: Compute, store: Store) -> Compute:
         """With the device of the actors, asked of the cluster once and then remembered, and batches of one size."""
@@ -98,7 +100,7 @@ class RayEngine(Engine):
         Raises:
             CouldNotRun: the cluster cannot be used.
         """
-        ray = connected(self._cluster)
+        ray = self._connected()
         gpus = self._gpus()
         count = count_of_actors(ray, self._cluster, gpus)
         self._pool = Pool(
@@ -114,14 +116,20 @@ class RayEngine(Engine):
         return self._pool
 
     def close(self) -> None:
-        """End the actors, and the cluster if it was started here."""
-        if self._pool is None:
-            return
-        import ray
+        """End the actors, and the connection if it was made here."""
+        if self._pool:
+            self._pool.close()
+            self._pool = None
+        if self._ours:
+            import ray
 
-        self._pool.close()
-        self._pool = None
-        ray.shutdown()
+            ray.shutdown()
+            self._ours = False
+
+    def _connected(self) -> Any:
+        ray, is_new = connected(self._cluster)
+        self._ours |= is_new
+        return ray
 
     def _gpus(self) -> float:
         on_gpu = (self._compute.device or "").startswith("cuda")
@@ -135,7 +143,7 @@ class RayEngine(Engine):
         shelf = store.shelf("device", {"ray": shown(self._cluster.address)})
         known = shelf.get("default")
         if known is None:
-            found = "cuda" if has_gpus(connected(self._cluster)) else "cpu"
+            found = "cuda" if has_gpus(self._connected()) else "cpu"
             shelf.put({"default": found})
             return found
         return str(known.value)
@@ -169,17 +177,17 @@ class RemoteTask:
         self._job = job
 
     def is_done(self) -> bool:
-        """See ``Asked``."""
+        """See ``Pending``."""
         self._pool.look()
         return self._job.is_done
 
     def result(self) -> Done:
-        """See ``Asked``."""
+        """See ``Pending``."""
         done: Done = self._pool.result(self._job)
         return done
 
     def drop(self) -> None:
-        """See ``Asked``."""
+        """See ``Pending``."""
         self._pool.drop(self._job)
 
 

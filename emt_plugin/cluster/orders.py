@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -118,6 +118,3 @@ def same_or_refused(node: str, name: str, here: Mapping[str, Any], there: Mappin
 
 def _short(value: Any) -> str:
     return str(value)[:24]
-
-
-Work = Callable[..., Any]

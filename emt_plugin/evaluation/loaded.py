@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from emt_plugin.evaluation.tasks import Asked, Classifier, Here, Task, carried_out
+from emt_plugin.evaluation.tasks import Classifier, Here, Pending, Task, carried_out
 from emt_plugin.models.backend import Backend
 from emt_plugin.scoring import Want
 
@@ -58,7 +58,7 @@ class Loaded:
     facts: Facts
     ahead: int = 0
 
-    def ask(self, task: Task) -> Asked:
+    def ask(self, task: Task) -> Pending:
         """Hand a task on."""
         return Here(partial(carried_out, self.backend, self.encoder, task))
 

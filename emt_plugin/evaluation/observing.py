@@ -14,7 +14,7 @@ from emt_plugin.data import ImageSet, Item
 from emt_plugin.data.pixels import pixel_hash
 from emt_plugin.errors import CouldNotRun
 from emt_plugin.evaluation.models import Model
-from emt_plugin.evaluation.tasks import Asked, Done, Task
+from emt_plugin.evaluation.tasks import Done, Pending, Task
 from emt_plugin.records import Replay
 from emt_plugin.scoring import Observation, Want
 from emt_plugin.store import Shelf, Store
@@ -49,7 +49,7 @@ class Batch:
     items: Sequence[Item]
     missing: Sequence[Item] = ()
     wants: tuple[tuple[frozenset[Want], tuple[int, ...]], ...] = ()
-    asked: Asked | None = None
+    asked: Pending | None = None
     done: Done | None = None
 
 
@@ -198,7 +198,7 @@ class Observer:
         """Store what was made of a batch, once.
 
         Raises:
-            CouldNotRun: see ``Asked.result``.
+            CouldNotRun: see ``Pending.result``.
         """
         if batch.asked is None or batch.done is not None:
             return

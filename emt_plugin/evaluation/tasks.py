@@ -60,7 +60,7 @@ class Done:
     classes: Mapping[int, int] = field(default_factory=dict)
 
 
-class Asked(Protocol):
+class Pending(Protocol):
     """A task that was handed on."""
 
     def is_done(self) -> bool:
@@ -88,7 +88,7 @@ class Here:
         return False
 
     def result(self) -> Done:
-        """See ``Asked``."""
+        """See ``Pending``."""
         return self._work()
 
     def drop(self) -> None:
@@ -112,9 +112,9 @@ def carried_out(backend: Backend, encoder: Classifier | None, task: Task) -> Don
     return Done(observations, dict(zip(task.classified, classes, strict=True)))
 
 
-def in_turn(tasks: Iterable[Task], ask: Callable[[Task], Asked], ahead: int) -> Iterator[Done]:
+def in_turn(tasks: Iterable[Task], ask: Callable[[Task], Pending], ahead: int) -> Iterator[Done]:
     """The results of tasks in their order, of which so many are under way beside the one that is waited for."""
-    under_way: deque[Asked] = deque()
+    under_way: deque[Pending] = deque()
     for task in tasks:
         under_way.append(ask(task))
         if len(under_way) > ahead:

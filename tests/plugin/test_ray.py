@@ -22,8 +22,6 @@ SETS = ("mnist-mini", "fashion-mini", "digits-mini", "emoji-mini")
 ALIKE = ("--emt-batch-size", "16", "-p", "no:hypothesispytest")
 # One thread everywhere: sums over several threads round otherwise.
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
-# What a killed actor was doing is done again, and nothing else: two batches at most are under way in each.
-UNDER_WAY = 2 * 16
 
 
 class Machines:
